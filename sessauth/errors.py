@@ -7,7 +7,8 @@
     ├── TokenError          the token that was handed in
     │   ├── MalformedToken      not a token, truncated, damaged, or against the format
     │   ├── NotExtendable       sealed, or its secret is elsewhere
-    │   └── WidensAuthority     an attenuation that its parent could never satisfy
+    │   ├── WidensAuthority     an attenuation that its parent could never satisfy
+    │   └── IdentityRefused     an identity provider's token that opens or renews nothing
     ├── InvalidApproval     a signed approval that does not count, or one that an approver must not give
     ├── InvalidReceipt      a closure receipt that proves nothing: wrongly signed, altered, of something else
     ├── UnknownTool         a tool that is not in the operator's pinned catalogue: deny the call
@@ -77,6 +78,18 @@ class WidensAuthority(TokenError):
         """Keep the part in text form."""
         super().__init__(message)
         self.part = part
+
+
+class IdentityRefused(TokenError):
+    """An identity provider's token opens or renews nothing; ``fault`` is stable, as ``IDENTITY_EXPIRED``.
+
+    Nothing of the token is repeated.
+    """
+
+    def __init__(self, fault: str, detail: str) -> None:
+        """Keep the stable word."""
+        super().__init__(f"{fault}: {detail}")
+        self.fault = str(fault)
 
 
 class InvalidApproval(SessauthError):

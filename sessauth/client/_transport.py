@@ -21,7 +21,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -33,6 +33,7 @@ from google.rpc.status_pb2 import Status
 from ..crypto.pem import ClientCredentials
 from ..errors import (
     ConfigError,
+    IdentityRefused,
     MalformedToken,
     NotExtendable,
     NotFound,
@@ -153,6 +154,8 @@ class Failure:
             return MalformedToken(self.message)
         if self.word == "NOT_EXTENDABLE":
             return NotExtendable(self.message)
+        if self.word.startswith("IDENTITY_") and self.code not in _UNAVAILABLE:
+            return IdentityRefused(self.word, self.message)
         if self.code is grpc.StatusCode.UNAUTHENTICATED:
             return Unauthenticated(
                 self.message or "the credential is missing or wrong; see SESSAUTH_CREDENTIAL_FILE", self.word
@@ -315,7 +318,8 @@ class RpcRequest(Generic[T]):
     """
 
     method: str
-    request: Message | bytes
+    # It may hold tokens.
+    request: Message | bytes = field(repr=False)
     answer: type[Message] | Callable[[bytes], Any]
     convert: Callable[[Any], T]
     repeatable: bool = True

@@ -38,6 +38,17 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "UNAUTHENTICATED": Code.UNAUTHENTICATED,
     "PERMISSION_DENIED": Code.PERMISSION_DENIED,
     "OTHER_HOST": Code.PERMISSION_DENIED,
+    # A token of an identity provider.
+    "IDENTITY_MALFORMED": Code.INVALID_ARGUMENT,
+    "IDENTITY_WRONG_KIND": Code.INVALID_ARGUMENT,
+    "IDENTITY_UNTRUSTED": Code.UNAUTHENTICATED,
+    "IDENTITY_EXPIRED": Code.UNAUTHENTICATED,
+    "IDENTITY_PROOF_REQUIRED": Code.UNAUTHENTICATED,
+    "IDENTITY_REPLAYED": Code.UNAUTHENTICATED,
+    "IDENTITY_NOT_GRANTED": Code.PERMISSION_DENIED,
+    "IDENTITY_REQUIRED": Code.PERMISSION_DENIED,
+    "IDENTITY_SESSION_ENDED": Code.PERMISSION_DENIED,
+    "IDENTITY_KEYS_UNAVAILABLE": Code.UNAVAILABLE,
     # Rejections of the log.
     "NOT_FOUND": Code.NOT_FOUND,
     "ALREADY_ENDED": Code.FAILED_PRECONDITION,
@@ -133,6 +144,8 @@ def word_of(error: BaseException) -> str:
         return error.reason
     if isinstance(error, errors.Rejected):
         return error.word if error.word in CODES else "INTERNAL"
+    if isinstance(error, errors.IdentityRefused):
+        return error.fault if error.fault in CODES else "INTERNAL"
     for kind, word in WORDS:
         if isinstance(error, kind):
             return word
@@ -146,6 +159,8 @@ def field_of(error: BaseException) -> str:
     """
     if isinstance(error, errors.ServerError):
         return error.field
+    if isinstance(error, errors.IdentityRefused):
+        return "subject" if error.fault == "IDENTITY_REQUIRED" else "identity_token"
     match = FIELD.match(error.detail) if isinstance(error, errors.Rejected) else None
     return match.group(1) if match else ""
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from sessauth.errors import ConfigError, StateError
+from sessauth.errors import ConfigError, IdentityRefused, StateError
 from sessauth.server.config import from_dict
 from sessauth.server.identity.key_sets import MAX_BYTES, PublicKeys, fetch_keys
 from sessauth.server.identity.mapping import map_identity
-from sessauth.server.identity.tokens import IdentityRefused, verify
+from sessauth.server.identity.tokens import verify
 from tests.support.identity_tokens import (
     GRANTS,
     NOW_MS,
@@ -216,7 +216,7 @@ def test_keys_of_a_file_are_read_from_the_home(tmp_path: Path) -> None:
 
 def mapped(payload: dict[str, Any], typ: str = "JWT", **settings: Any) -> Any:
     """Return the terms that a token gives."""
-    proven = verify(signed(payload, typ=typ), [provider(**settings)], lambda _: key_set(), NOW_MS)
+    proven = verify(signed(payload, typ=typ), [provider(**settings)], lambda *_: key_set(), NOW_MS)
     return map_identity(proven)
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sessauth.errors import IdentityRefused
 from sessauth.server.identity.providers import IdentityProvider
-from sessauth.server.identity.tokens import IdentityRefused, ProvenIdentity, TokenKind, verify
+from sessauth.server.identity.tokens import ProvenIdentity, TokenKind, verify
 from tests.support.identity_tokens import (
     ISSUER,
     NOW,
@@ -45,14 +46,14 @@ OF_A_POD = {"namespace": "prod", "pod": {"name": "agent-1", "uid": "u"}, "servic
 
 def proven(token: str | bytes, *, providers: tuple[IdentityProvider, ...] = PROVIDERS) -> ProvenIdentity:
     """Return what a token proves now, by keys of the usual set."""
-    return verify(token, providers, lambda _: key_set(), NOW_MS)
+    return verify(token, providers, lambda *_: key_set(), NOW_MS)
 
 
 def fault_of(token: str | bytes, **options: Any) -> tuple[str, str]:
     """Return the word and the message of a token that proves nothing."""
     with pytest.raises(IdentityRefused) as refused:
         proven(token, **options)
-    return refused.value.fault.value, str(refused.value)
+    return refused.value.fault, str(refused.value)
 
 
 WORKLOAD = {"aud": SERVICE, "auth_time": None, "nonce": None, "sid": None}
@@ -66,7 +67,7 @@ WORKLOAD = {"aud": SERVICE, "auth_time": None, "nonce": None, "sid": None}
         (lambda: signed(claims(aud=["desk", "cli"], azp="desk"), "EdDSA"), TokenKind.ID_TOKEN, "ann"),
         (lambda: signed(access_claims(), typ="at+jwt"), TokenKind.ACCESS_TOKEN, "ann"),
         (lambda: signed(access_claims(), typ="application/AT+JWT"), TokenKind.ACCESS_TOKEN, "ann"),
-        (lambda: signed(access_claims(), typ="oauth-id-jag+jwt"), TokenKind.ID_JAG, "ann"),
+        (lambda: signed(access_claims(jti="j"), typ="oauth-id-jag+jwt"), TokenKind.ID_JAG, "ann"),
         (
             lambda: signed(
                 claims(iss=CI.issuer, sub="repo:acme/app:ref:main", repository="acme/app", **WORKLOAD)
@@ -201,6 +202,7 @@ BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
     "exp without end": (lambda: signed(twice().replace(b'"sub":"eve"', b'"nbf":1e400')), "MALFORMED"),
     "bound to a key": (lambda: signed(claims(cnf={"jkt": "x"})), "PROOF_REQUIRED"),
     "five actors": (lambda: signed(access_claims(act=acting(5)), typ="at+jwt"), "MALFORMED"),
+    "an ID-JAG without a name": (lambda: signed(access_claims(), typ="oauth-id-jag+jwt"), "MALFORMED"),
     "no subject": (lambda: signed(claims(sub=None)), "MALFORMED"),
     "a subject of 2 KiB": (lambda: signed(claims(sub="x" * 2_048)), "MALFORMED"),
 }  # fmt: skip

@@ -19,6 +19,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
+from sessauth.clock import Clock
 from sessauth.server import config as server_config
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
@@ -216,12 +217,12 @@ class Service:
 
 
 @contextmanager
-def running(**settings: dict[str, Any]) -> Iterator[Service]:
+def running(clock: Clock | None = None, **settings: Any) -> Iterator[Service]:
     """A server in this process; ``settings`` are sections of the configuration."""
     with home_folder() as home:
         service = Service(initialise(home))
         config = server_config.from_dict({"home": str(home), **settings})
-        service.control = Control(config)
+        service.control = Control(config, clock)
         service.control.start()
         try:
             yield service

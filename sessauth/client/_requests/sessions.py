@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Required, TypedDict
 
@@ -70,17 +70,21 @@ class OpenTerms(SessionTerms, total=False):
         facts: values that conditions of scopes compare.
         visible_facts: the names of the facts that holders' blocks may test.
         labels: names and values by which sessions are listed and ended.
+        identity_token: a token of an identity provider: the session is opened below that login's own session.
+            An empty subject is then the one that the token proves. Not with ``parent_id``.
     """
 
     ceiling: Required[Sequence[Scope | str]]
     facts: Mapping[str, Plain]
     visible_facts: Collection[str]
     labels: Mapping[str, str]
+    identity_token: str
 
 
 def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     """Describe OpenSession."""
-    return _change("OpenSession", _opening(terms), pb.OpenSessionResponse, request_id)
+    request = _opening(terms)
+    return change("SessionService/OpenSession", request, pb.OpenSessionResponse, _opened(request), request_id)
 
 
 def open_and_mint(
@@ -89,13 +93,35 @@ def open_and_mint(
     """Describe OpenSession with the session's first token."""
     request = _opening(terms)
     request.mint.CopyFrom(mint_request(b"", scopes, audience, mint))
+    opened = _opened(request)
     return change(
-        "SessionService/OpenSession", request, pb.OpenSessionResponse, _session_and_token, request_id
+        "SessionService/OpenSession",
+        request,
+        pb.OpenSessionResponse,
+        lambda answer: _session_and_token(opened(answer), answer),
+        request_id,
     )
 
 
-def _session_and_token(answer: Any) -> tuple[Session, Token]:
-    session = _session(answer)
+def _opened(request: pb.OpenSessionRequest) -> Callable[[Any], Session]:
+    """Return a function that reads the session which a request opened."""
+    if not request.identity_token:
+        return _session
+
+    def below_login(answer: Any) -> Session:
+        session = _session(answer)
+        if not session.parent_id:
+            raise ServerError(
+                f"the server is older than this client: it did not read the identity token, and session "
+                f"{session.id.hex()} is open without a login; end it",
+                "UNKNOWN_KIND",
+            )
+        return session
+
+    return below_login
+
+
+def _session_and_token(session: Session, answer: Any) -> tuple[Session, Token]:
     if not answer.HasField("token"):
         raise ServerError(
             f"the server is older than this client: session {session.id.hex()} is open and has no token; "
@@ -121,6 +147,7 @@ def _opening(terms: OpenTerms) -> pb.OpenSessionRequest:
         ceiling=texts("ceiling", terms["ceiling"]),
         facts=fact_messages(terms.get("facts", {}), terms.get("visible_facts", ())),
         labels=dict(terms.get("labels", {})),
+        identity_token=terms.get("identity_token", ""),
         **named,
     )
 
@@ -174,11 +201,11 @@ def list_sessions(page_size: int, page_token: str, filters: SessionFilters) -> R
     return RpcRequest("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
 
 
-def keep_alive(session_id: bytes | str) -> RpcRequest[int]:
+def keep_alive(session_id: bytes | str, identity_token: str = "") -> RpcRequest[int]:
     """Describe KeepAlive. The result is the lease's deadline, in ms since 1970."""
     return RpcRequest(
         "SessionService/KeepAlive",
-        pb.KeepAliveRequest(session_id=check_session_id(session_id)),
+        pb.KeepAliveRequest(session_id=check_session_id(session_id), identity_token=identity_token),
         pb.KeepAliveResponse,
         lambda answer: int(answer.lease_deadline_ms),
     )

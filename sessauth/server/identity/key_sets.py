@@ -2,22 +2,32 @@
 
 A set is untrusted until it was read: at most 32 keys in 256 KiB, none private, symmetric, weak, or without a
 name. Keys that don't count are dropped, each with its cause, and the others stand.
+
+:class:`KeySets` keeps the sets of a server: in memory, and in the home folder, so that a start needs no
+provider. A call waits for a set no longer than :data:`WAIT_SECONDS`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
+from ...clock import Clock
 from ...errors import StateError, UsageError
 from ...scopes.call_arguments import canonical
+from ...state.host.folder import make_folder, read_file, replace_file
+from ..log import event, fault
+from ..rpc.pool import blocking_section
+from ..status import refused
 from .providers import IdentityProvider
 
 if TYPE_CHECKING:
@@ -27,6 +37,14 @@ MAX_BYTES: Final = 256 * 1024
 MAX_KEYS: Final = 32
 MIN_RSA_BITS: Final = 2048
 FETCH_SECONDS: Final = 5.0
+# A set is fetched again after the first, and at most once in the second, whatever the causes are.
+REFRESH_MS: Final = 600_000
+RETRY_MS: Final = 30_000
+# How long a call waits for a set that is being fetched.
+WAIT_SECONDS: Final = 2.0
+# A set that was fetched longer ago verifies nothing.
+MAX_STALE_MS: Final = 24 * 3_600_000
+FOLDER: Final = "identity-keys"
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 # The types and curves that an algorithm takes.
 _FITTING: Final = {
@@ -178,3 +196,120 @@ def _cause(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)
+
+
+@dataclass(slots=True, eq=False)
+class _KnownSet:
+    """The set of a provider, when it was fetched by the wall clock, and the state of fetching, in ms."""
+
+    keys: PublicKeys | None = None
+    fetched_at_ms: int = 0
+    # By the steady clock; None: not yet by this process.
+    asked_ms: int | None = None
+    # Set while no fetch is under way.
+    idle: threading.Event = field(default_factory=threading.Event)
+
+
+class KeySets:
+    """The key sets of a server's providers. Any thread may use it; a fetch has a thread of its own."""
+
+    def __init__(
+        self,
+        home: Path,
+        clock: Clock,
+        fetch: Callable[[IdentityProvider, Path], PublicKeys] = fetch_keys,
+    ) -> None:
+        """Begin with the sets that are stored below ``home``; each is read when it is first needed."""
+        self._home = home
+        self._clock = clock
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._known: dict[str, _KnownSet] = {}
+
+    def keys(self, provider: IdentityProvider, kid: str) -> PublicKeys:
+        """Return a provider's keys, fetched again if they are old or lack the key ``kid``.
+
+        Raises ServerError IDENTITY_KEYS_UNAVAILABLE if there are none, or none that are young enough.
+        """
+        known = self._due(provider, kid)
+        if not known.idle.is_set():
+            with blocking_section():
+                known.idle.wait(WAIT_SECONDS)
+        keys, fetched_at_ms = known.keys, known.fetched_at_ms
+        # A time that is yet to come is of a clock that was wrong.
+        if keys is None or not 0 <= self._clock.now_ms() - fetched_at_ms < MAX_STALE_MS:
+            raise refused(
+                "IDENTITY_KEYS_UNAVAILABLE",
+                f"the keys of the identity provider {provider.name} can't be had now; the server's log says why",
+            )
+        return keys
+
+    def _due(self, provider: IdentityProvider, kid: str) -> _KnownSet:
+        """Return what is known of a provider's set; begins to fetch it where that is due."""
+        with self._lock:
+            known = self._known.get(provider.name)
+            if known is None:
+                known = self._known[provider.name] = self._stored(provider)
+                known.idle.set()
+            steady_ms = self._clock.steady_ms()
+            age_ms = self._clock.now_ms() - known.fetched_at_ms
+            wanted = known.keys is None or kid not in known.keys.keys or not 0 <= age_ms < REFRESH_MS
+            asked_lately = known.asked_ms is not None and steady_ms - known.asked_ms < RETRY_MS
+            if wanted and not asked_lately and known.idle.is_set():
+                known.asked_ms = steady_ms
+                known.idle.clear()
+                threading.Thread(
+                    target=self._refresh,
+                    args=(provider, known),
+                    name=f"sessauth-keys-{provider.name}",
+                    daemon=True,
+                ).start()
+            return known
+
+    def _refresh(self, provider: IdentityProvider, known: _KnownSet) -> None:
+        try:
+            keys = self._fetch(provider, self._home)
+            for cause in keys.dropped:
+                event(logging.WARNING, "identity_key_dropped", provider=provider.name, why=cause)
+            known.keys, known.fetched_at_ms = keys, self._clock.now_ms()
+            if not provider.jwks_file:
+                self._store(provider, known)
+        except (StateError, OSError) as error:
+            event(logging.WARNING, "identity_keys", provider=provider.name, error=str(error))
+        except Exception as error:  # noqa: BLE001 - the waiting calls go on
+            fault("identity keys", error)
+        finally:
+            known.idle.set()
+
+    def _path(self, provider: IdentityProvider) -> Path:
+        return self._home / FOLDER / f"{provider.name}.json"
+
+    def _store(self, provider: IdentityProvider, known: _KnownSet) -> None:
+        """Store a set for the next start. Raises OSError."""
+        assert known.keys is not None
+        document = {
+            **_source(provider),
+            "fetched_at_ms": known.fetched_at_ms,
+            "keys": list(known.keys.keys.values()),
+        }
+        path = self._path(provider)
+        make_folder(path.parent, 0o700)
+        replace_file(path, json.dumps(document).encode(), 0o600)
+
+    def _stored(self, provider: IdentityProvider) -> _KnownSet:
+        """Return the set that was stored by an earlier process for a provider that has the same addresses."""
+        try:
+            data = read_file(self._path(provider), MAX_BYTES + 1)
+            document = read_object(data, MAX_BYTES)
+            fetched_at_ms = document.get("fetched_at_ms")
+            if type(fetched_at_ms) is int and _source(provider).items() <= document.items():
+                return _KnownSet(PublicKeys.read(data), fetched_at_ms)
+        except FileNotFoundError:
+            pass
+        except (OSError, StateError) as error:
+            event(logging.WARNING, "identity_keys", provider=provider.name, error=str(error))
+        return _KnownSet()
+
+
+def _source(provider: IdentityProvider) -> dict[str, str]:
+    return {"issuer": provider.issuer, "jwks_uri": provider.jwks_uri}

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ...errors import IdentityRefused
 from .providers import PLACEHOLDER, IdentityProvider, Literal
-from .tokens import IdentityFault, IdentityRefused, ProvenIdentity, TokenKind
+from .tokens import IdentityFault, ProvenIdentity, TokenKind
 
 MAX_VALUE_CHARS: Final = 256
 MAX_FACT_BYTES: Final = 1_024

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ScopeError
 from ...scopes.scope import Scope
+from ...state.layout import KEEP_ENDED_MS
 
 ALGORITHMS: Final = (
     "RS256",
@@ -37,6 +38,9 @@ MAX_GRANTS: Final = 256
 PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
 # Claims that a user, or an administrator of a tenant, can change: they name nobody for ever.
 MUTABLE_CLAIMS: Final = ("email", "preferred_username", "name", "nickname", "upn", "unique_name")
+# Labels that a login's session has of itself.
+LOGIN_LABELS: Final = ("provider", "login", "sid", "actor")
+_FACT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 Literal = str | int | bool
 
@@ -71,6 +75,7 @@ class IdentityProvider:
     shared_subjects: bool = False
     machines: bool = False
     require_auth_time: bool = True
+    require_token: bool = True
     require: Mapping[str, Literal] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
@@ -114,6 +119,9 @@ class IdentityProvider:
         for key in ("max_age_ms", "max_session_ms"):
             if getattr(self, key) < 1000:
                 raise ConfigError(f"{where}.{key}: must be at least 1000")
+        # The row of an ended login refuses its tokens for as long as it stays.
+        if self.max_age_ms > KEEP_ENDED_MS:
+            raise ConfigError(f"{where}.max_age_ms: must be at most {KEEP_ENDED_MS}, seven days")
         if self.lease_ms and self.lease_ms < 1000:
             raise ConfigError(f"{where}.lease_ms: must be 0 or at least 1000")
         self._check_templates(where)
@@ -160,7 +168,12 @@ class IdentityProvider:
                 f"{where}.subject: {mutable[0]} can change, and then names another person; take {{sub}}, or "
                 "set mutable_subject = true"
             )
+        for name in self.facts:
+            if not _FACT.fullmatch(name):
+                raise ConfigError(f"{where}.facts: {name!r} is no name of a fact: letters, digits and _")
         for name, template in self.labels.items():
+            if name in LOGIN_LABELS:
+                raise ConfigError(f"{where}.labels.{name}: each login's session has this label already")
             if set(PLACEHOLDER.sub("", template)) & set("{}"):
                 raise ConfigError(f"{where}.labels.{name}: a brace belongs to a claim, as {{tid}}")
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ..._fast.codec import base64url
-from ...errors import StateError, TokenError
+from ...errors import IdentityRefused, StateError
 from .key_sets import PublicKeys, read_object
 from .providers import IdentityProvider
 
@@ -40,15 +40,9 @@ class IdentityFault(StrEnum):
     EXPIRED = "IDENTITY_EXPIRED"
     PROOF_REQUIRED = "IDENTITY_PROOF_REQUIRED"
     NOT_GRANTED = "IDENTITY_NOT_GRANTED"
-
-
-class IdentityRefused(TokenError):
-    """A token proves no identity that counts here; ``fault`` is stable. Nothing of the token is repeated."""
-
-    def __init__(self, fault: IdentityFault, detail: str) -> None:
-        """Keep the stable word."""
-        super().__init__(f"{fault}: {detail}")
-        self.fault = fault
+    REQUIRED = "IDENTITY_REQUIRED"
+    REPLAYED = "IDENTITY_REPLAYED"
+    SESSION_ENDED = "IDENTITY_SESSION_ENDED"
 
 
 class TokenKind(StrEnum):
@@ -86,15 +80,15 @@ class ProvenIdentity:
     claims: Mapping[str, Any]
 
 
-KeysOf = Callable[[IdentityProvider], PublicKeys]
+KeysOf = Callable[[IdentityProvider, str], PublicKeys]
 
 
 def verify(
     token: str | bytes, providers: Sequence[IdentityProvider], keys_of: KeysOf, now_ms: int
 ) -> ProvenIdentity:
-    """Return what a token proves at a time. ``keys_of`` returns a provider's keys.
+    """Return what a token proves at a time. ``keys_of`` returns a provider's keys; one of them is asked for.
 
-    Raises IdentityRefused, and StateError from ``keys_of``.
+    Raises IdentityRefused, and what ``keys_of`` raises.
     """
     data = token.encode() if isinstance(token, str) else token
     if len(data) > MAX_TOKEN_BYTES:
@@ -108,7 +102,7 @@ def verify(
     provider = _provider_of(claims, providers)
     if header["alg"] not in provider.algorithms:
         raise _malformed(f"alg: is none of those of the provider {provider.name} (algorithms)")
-    _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider))
+    _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider, header["kid"]))
     kind = _kind_of(header, claims, provider)
     _check_parties(claims, provider, kind)
     if "cnf" in claims:
@@ -118,6 +112,7 @@ def verify(
     issued_ms, expires_ms = _times(claims, provider, kind, now_ms)
     login_ms = _login_time(claims, provider, kind, issued_ms, now_ms)
     subject, client = _text(claims, "sub"), _client(claims)
+    token_id = _text(claims, "jti", required=kind is TokenKind.ID_JAG)
     machine = bool(client) and subject == client and kind is TokenKind.ACCESS_TOKEN
     if machine and not provider.machines:
         raise IdentityRefused(
@@ -132,7 +127,7 @@ def verify(
         subject=subject,
         client=client,
         sid=_text(claims, "sid", required=False),
-        token_id=_text(claims, "jti", required=False),
+        token_id=token_id,
         logged_in_at_ms=login_ms,
         issued_at_ms=issued_ms,
         expires_at_ms=expires_ms,

@@ -223,7 +223,7 @@ class Control:
         cluster_usage = None if self.host_usage is None else self.host_usage.cluster
         feed_parts = PeerIdentity() if part.feed is None else part.feed.parts
         return (
-            SessionService(writer, config.sessions, receipts, minter, grants),
+            SessionService(writer, config.sessions, receipts, minter, subsystems.logins, grants),
             TokenService(writer, minter, clock, grants),
             checks,
             KeyService(writer, self.keyring, self.host_keys, config.proofs, feed_parts, part.hosts),

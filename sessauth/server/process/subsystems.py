@@ -1,4 +1,5 @@
-"""Subsystems of the control process that answer no calls: audit, verifiers, receipts, usage, events."""
+"""Subsystems of the control process that answer no calls: audit, verifiers, receipts, usage, events,
+logins."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ..config import Config
 from ..events import SessionEventPublisher, UsesAfterEnd
 from ..evidence.receipts import ReceiptIssuer
 from ..evidence.registry import VerifierRegistry
+from ..identity.login_sessions import LoginSessions
 from ..keys.issuer_keyring import KeyRing
 from ..keys.local_files import LocalChanges
 from ..metrics.service import CONTROL
@@ -67,6 +69,7 @@ class ControlSubsystems:
                     self.usage, source, verifier=CONTROL, wants_usage=limits.enabled
                 )
             self.registry = VerifierRegistry(writer, clock)
+            self.logins = LoginSessions(writer, config, clock)
             self.receipts = ReceiptIssuer(
                 writer,
                 verifier,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ... import limits
+from ...errors import SessauthError
 from ...model import change as changes
 from ...model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from ...model.change import Change, ChangeOutcome, answer_approval
@@ -24,11 +26,12 @@ from ...v1 import session_service_pb2 as session_pb
 from ...v1 import token_pb2
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
+from ..identity.login_sessions import OPENED, Login, LoginSessions
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..rpc.finisher import ON_A_THREAD, Steps
 from ..sections import SessionSettings
-from ..status import invalid, refused
+from ..status import invalid, refused, word_of
 from ..writer.port import change_from, change_session, submit_and_wait
 from .base import Service, deadline_checked, readable, require_owner_visible, require_visible
 from .minting import CeilingOf, Minter, Minting, require_repeatable
@@ -41,7 +44,8 @@ class SessionService(Service):
     """Answers SessionService from the log.
 
     ``settings`` bound lifetimes. ``receipts`` issues receipts of ends, ``minter`` mints tokens that a session
-    is opened with. ``require_grants`` raises while no authority may be granted.
+    is opened with, ``logins`` judges tokens of identity providers. ``require_grants`` raises while no
+    authority may be granted.
     """
 
     descriptor = session_pb.DESCRIPTOR.services_by_name["SessionService"]
@@ -50,6 +54,7 @@ class SessionService(Service):
     settings: SessionSettings
     receipts: ReceiptIssuer
     minter: Minter
+    logins: LoginSessions
     require_grants: Callable[[], None]
 
     def open_session(
@@ -63,15 +68,22 @@ class SessionService(Service):
             raise refused("PERMISSION_DENIED", "owner: only an operator opens for another principal")
         if request.observe and principal.role != OPERATOR:
             raise refused("PERMISSION_DENIED", "observe: only an operator opens a session in observe mode")
-        if not request.subject:
-            raise invalid("subject", "is required: whom or what the session is for")
         if request.ttl_ms > self.settings.max_ttl_ms:
             raise invalid("ttl_ms", f"must be at most {self.settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
+        login = self._login(request)
+        subject = request.subject or ("" if login is None else login.terms.subject)
+        if not subject:
+            raise invalid("subject", "is required: whom or what the session is for")
+        self.logins.require_token(subject, login)
         parent_id = request_fields.optional_session_id(request.parent_id, "parent_id")
         parent = self._session(parent_id, call) if parent_id else None
         issuer_key_ids = request.issuer_key_ids
         request_fields.digests(issuer_key_ids, "issuer_key_ids", limits.MAX_SESSION_ISSUER_KEYS)
-        decided: dict[str, Any] = {"owner": owner, "ttl_ms": request.ttl_ms or self.settings.default_ttl_ms}
+        decided: dict[str, Any] = {
+            "owner": owner,
+            "subject": subject,
+            "ttl_ms": request.ttl_ms or self.settings.default_ttl_ms,
+        }
         ceiling = _ceiling(request)
         minting = None
         if request.HasField("mint"):
@@ -79,7 +91,9 @@ class SessionService(Service):
             ends_at_ms = now_ms + decided["ttl_ms"]
             if parent is not None:
                 ends_at_ms = min(ends_at_ms, parent.expires_at_ms)
-            minting = self._minting(request, ceiling, parent, ends_at_ms, now_ms)
+            if login is not None:
+                ends_at_ms = min(ends_at_ms, login.terms.ends_at_ms)
+            minting = self._minting(request, ceiling, self._ceilings_above(parent, login), ends_at_ms, now_ms)
             minting.try_out(now_ms)
             encoded = request.mint.SerializeToString(deterministic=True)
             decided["mint_digest"] = hashlib.blake2b(encoded, digest_size=32).digest()
@@ -87,13 +101,16 @@ class SessionService(Service):
             request,
             call,
             changes.open_session,
-            secrets.token_bytes(16),
+            (login.opened_id if login is not None else b"") or secrets.token_bytes(16),
             ceiling,
             facts=request_fields.facts(request.facts, "facts"),
             labels=_labels(request.labels),
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
-        outcome, session = yield from change_session(self.writer, change, call)
+        if login is None:
+            outcome, session = yield from change_session(self.writer, change, call)
+        else:
+            outcome, session = yield from self._open_below(login, change, call)
         response = session_pb.OpenSessionResponse(
             session=self._shown(session, outcome.session_id, call), revision=outcome.revision
         )
@@ -144,10 +161,20 @@ class SessionService(Service):
     def keep_alive(
         self, request: session_pb.KeepAliveRequest, call: CallContext
     ) -> Steps[session_pb.KeepAliveResponse]:
-        """Renew a lease; returns its durable deadline."""
-        session = self._session(request_fields.session_id(request.session_id), call)
-        call.raise_if_expired()
-        deadline_ms = yield self.writer.keep_alive(session.id)
+        """Renew a lease, or by a token that of its login's session; returns its durable deadline."""
+        session_id = request_fields.session_id(request.session_id)
+        if request.identity_token:
+            login = self.logins.prove(request.identity_token)
+            living = self.logins.session_of(login)
+            # The token is the right to a session that an issuer does not see.
+            if living is None or living.id != session_id:
+                self._session(session_id, call)
+            call.raise_if_expired()
+            deadline_ms = yield self.logins.renew(login, session_id)
+        else:
+            self._session(session_id, call)
+            call.raise_if_expired()
+            deadline_ms = yield self.writer.keep_alive(session_id)
         return session_pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
     def narrow_session(
@@ -206,17 +233,47 @@ class SessionService(Service):
             receipt=None if receipt is None else request_fields.receipt_message(receipt),
         )
 
+    def _login(self, request: session_pb.OpenSessionRequest) -> Login | None:
+        """Return the login that a request proves; None for one without a token."""
+        if not request.identity_token:
+            return None
+        if request.parent_id:
+            raise invalid(
+                "parent_id", "must be empty beside identity_token: the login's session is the parent"
+            )
+        return self.logins.prove(request.identity_token, opening=True)
+
+    def _open_below(
+        self, login: Login, change: Change, call: CallContext
+    ) -> Steps[tuple[ChangeOutcome, Session | None]]:
+        """Open a session below its login's, and count that."""
+        provider = login.identity.provider.name
+        try:
+            opened = yield from change_session(self.writer, change, call, partial(self.logins.hang, login))
+        except SessauthError as error:
+            self.logins.count(provider, word_of(error))
+            raise
+        self.logins.count(provider, OPENED)
+        return opened
+
+    def _ceilings_above(self, parent: Session | None, login: Login | None) -> Iterable[CeilingOf]:
+        """Return the ceilings above a session that is opened; of a login without a session its terms."""
+        if login is not None:
+            parent = self.logins.session_of(login)
+            if parent is None:
+                return [CeilingOf([login.ceiling], observe=False)]
+        return map(CeilingOf.session, lineage(parent, self.writer.get_session))
+
     def _minting(
         self,
         request: session_pb.OpenSessionRequest,
         ceiling: list[ScopeRecord],
-        parent: Session | None,
+        above: Iterable[CeilingOf],
         expires_at_ms: int,
         now_ms: int,
     ) -> Minting:
         """Read the request for the first token of a session that is opened."""
         require_repeatable(request.mint)
-        above = map(CeilingOf.session, lineage(parent, self.writer.get_session))
         ceilings = (CeilingOf([ceiling], request.observe), *above)
         return self.minter.read(request.mint, ceilings, request.issuer_key_ids, expires_at_ms, now_ms)
 

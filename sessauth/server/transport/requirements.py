@@ -1,7 +1,8 @@
-"""Libraries of the system that the server needs: libnghttp2, and OpenSSL where TLS is asked for."""
+"""Libraries that the server needs: libnghttp2, OpenSSL for TLS, and joserfc for tokens of identity providers."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final
 
 from ...errors import ConfigError
@@ -18,7 +19,7 @@ def require_libraries(config: Config | None = None) -> str:
     """Return the version of libnghttp2.
 
     Raises ConfigError with the commands that install a library which is missing. OpenSSL is needed if
-    ``config`` has an address with TLS.
+    ``config`` has an address with TLS, joserfc if it has identity providers.
     """
     try:
         version = _load()
@@ -28,6 +29,8 @@ def require_libraries(config: Config | None = None) -> str:
     if tcp is not None and (tcp.address or tcp.check_address) and not tcp.insecure_tcp:
         if problem := _tls_problem():
             raise ConfigError(f"TLS of [tcp] needs OpenSSL 3: {problem}; {OPENSSL_PACKAGES}")
+    if config is not None and config.identity_providers and find_spec("joserfc") is None:
+        raise ConfigError("identity_providers: needs joserfc; pip install 'sessauth[identity]'")
     return version
 
 

@@ -97,14 +97,19 @@ def submitted(writer: StateWriter, change: Change, call: CallContext) -> Steps[C
 
 
 def change_session(
-    writer: StateWriter, change: Change, call: CallContext
+    writer: StateWriter,
+    change: Change,
+    call: CallContext,
+    prepare: Callable[[Group, Change], Change] | None = None,
 ) -> Steps[tuple[ChangeOutcome, Session | None]]:
     """Submit a change as :func:`submitted`; returns with its outcome the session that it left.
+
+    ``prepare`` is that of ``StateWriter.submit_for``.
 
     None where the session is to be read: the change was a repeat, or an ancestor decides its status.
     """
     call.raise_if_expired()
-    outcome, session = yield writer.submit_for(change, _with_session)
+    outcome, session = yield writer.submit_for(change, _with_session, prepare)
     return outcome.raise_if_rejected(), session
 
 

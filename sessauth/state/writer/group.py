@@ -141,14 +141,23 @@ class Group:
         first = None if once else self.first_outcome(change.id)
         if first is not None:
             return first if first.digest == change.digest() else conflict_outcome(change, self.rows.current)
-        if not only_removes_authority(change):
-            self.require_room()
-        require_permitted(self.rows, change, self.at_ms, self._frozen)
+        self._require_admitted(change)
         if change.kind is ChangeKind.OPEN_SESSION:
             self._end_lapsed(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (ChangeKind.REVOKE, ChangeKind.PURGE_SESSION):
             self._end_lapsed(change.session_id)
         return self.log(change)
+
+    def require_applicable(self, change: Change) -> None:
+        """Raise as :meth:`submit` would, or Rejected for an outcome that is none; writes nothing."""
+        self.require_leading()
+        self._require_admitted(change)
+        apply(self.rows, change.stamped(self.at_ms)).outcome.raise_if_rejected()
+
+    def _require_admitted(self, change: Change) -> None:
+        if not only_removes_authority(change):
+            self.require_room()
+        require_permitted(self.rows, change, self.at_ms, self._frozen)
 
     def changed_session(self) -> Session | None:
         """Return the session that the last change left, as a reader will find it once the group is durable.

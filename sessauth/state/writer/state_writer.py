@@ -518,15 +518,21 @@ class StateWriter(StateQueries):
         """
         return self.submit_for(change, lambda outcome, group: outcome)
 
-    def submit_for(self, change: Change, result: Callable[[ChangeOutcome, Group | None], T]) -> Future[T]:
+    def submit_for(
+        self,
+        change: Change,
+        result: Callable[[ChangeOutcome, Group | None], T],
+        prepare: Callable[[Group, Change], Change] | None = None,
+    ) -> Future[T]:
         """Queue a change; the future gives ``result`` of its outcome and of the group, once it is durable.
 
         ``result`` is called by the writer's thread, and reads the rows as the change left them; without a
-        group for a change that can't be logged.
+        group for a change that can't be logged. ``prepare`` is called there before, and returns the change in
+        its final form; the session that it may open itself is in the same commit.
 
         The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or StateError
-        (braked, or the wall clock is suspect). Raises StateError if the writer is closed or the queue is
-        full.
+        (braked, or the wall clock is suspect), and what ``prepare`` raises. Raises StateError if the writer
+        is closed or the queue is full.
         """
         self._require_own_process()
         encoded, wrong = encode_or_refuse(change)
@@ -537,13 +543,12 @@ class StateWriter(StateQueries):
             refused = ChangeOutcome(change.id, rejection=Rejection.INVALID.value, detail=wrong)
             future.set_result(result(refused, None))
             return future
-        return self._queue.add(
-            Job(
-                lambda group: result(group.submit(change), group),
-                len(encoded),
-                only_removes_authority=only_removes_authority(change),
-            )
-        )
+
+        def work(group: Group) -> T:
+            return result(group.submit(change if prepare is None else prepare(group, change)), group)
+
+        size = len(encoded) if prepare is None else len(encoded) + layout.MAX_FILLED_BYTES
+        return self._queue.add(Job(work, size, only_removes_authority=only_removes_authority(change)))
 
     def keep_alive(self, session_id: bytes) -> Future[int]:
         """Renew a session's lease; the future gives the durable deadline in ms since 1970.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ....errors import UsageError
+from ....errors import IdentityRefused, UsageError
 from ...context import Settings, with_settings
 from ...io import read_bytes
 from ...output import fields, moment_and_distance, printable
@@ -34,7 +34,7 @@ def explain(settings: Settings, token_file: str) -> None:
     """
     from ....server.identity.key_sets import fetch_keys
     from ....server.identity.mapping import map_identity
-    from ....server.identity.tokens import MAX_TOKEN_BYTES, IdentityRefused, verify
+    from ....server.identity.tokens import MAX_TOKEN_BYTES, verify
 
     config = settings.config()
     if not config.identity_providers:
@@ -46,7 +46,7 @@ def explain(settings: Settings, token_file: str) -> None:
         proven = verify(
             token,
             config.identity_providers,
-            lambda provider: fetch_keys(provider, config.home),
+            lambda provider, _: fetch_keys(provider, config.home),
             settings.clock.now_ms(),
         )
     except IdentityRefused as error:
@@ -67,7 +67,7 @@ def explain(settings: Settings, token_file: str) -> None:
 
 
 def _refusal(error: Any) -> dict[str, Any]:
-    return {"accepted": False, "fault": error.fault.value, "message": str(error)}
+    return {"accepted": False, "fault": error.fault, "message": str(error)}
 
 
 def _proven_json(proven: ProvenIdentity) -> dict[str, Any]:

@@ -1,0 +1,287 @@
+"""Logins as sessions: each session that a token of an identity provider opens is below the login's own session.
+
+The session of a login has an id that follows from the issuer, the subject and the login, so that any number of
+first tokens find one row. Its end, by whomever, ends all sessions below it, and its ended row refuses every
+later token of that login. The row stays longer than a provider's tokens count (``max_age_ms``).
+
+A lapse is no such end. After it a token that was issued later opens the next session of the login, whose id
+follows from the former one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Final, cast
+
+from ...clock import Clock, utc_text
+from ...errors import IdentityRefused, Rejected, SessauthError
+from ...model.change import Change, Rejection, open_session
+from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
+from ...scopes.scope import Scope
+from ...state import layout
+from ...state.rules.validation import RuleViolation, is_contained
+from ...state.writer.group import Group
+from ...state.writer.state_writer import StateWriter
+from ..config import Config
+from ..status import word_of
+from .key_sets import KeySets, PublicKeys
+from .mapping import MappedIdentity, map_identity
+from .providers import IdentityProvider
+from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
+
+OWNER: Final = "sessauth/identity"
+# Of one login. Each opening reads the rows of all before.
+MAX_LAPSES: Final = 256
+OPENED: Final = "OPENED"
+_RENEWAL_BYTES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login that a token proves, and the terms of its session."""
+
+    identity: ProvenIdentity
+    terms: MappedIdentity
+
+    @property
+    def first_id(self) -> bytes:
+        """The id of the login's first session: by its ``sid``, else by the time of the login."""
+        identity = self.identity
+        kind, value = ("sid", identity.sid) if identity.sid else ("at", str(identity.logged_in_at_ms))
+        return _digest("login", identity.provider.issuer, identity.subject, kind, value)
+
+    @property
+    def opened_id(self) -> bytes:
+        """The id of the one session that an ID-JAG opens; empty for other tokens, which open any number."""
+        identity = self.identity
+        if identity.kind is not TokenKind.ID_JAG:
+            return b""
+        return _digest("id-jag", identity.provider.issuer, identity.token_id)
+
+    @property
+    def ceiling(self) -> list[ScopeRecord]:
+        """The ceiling of the login's session."""
+        return [Scope.parse(scope).to_record() for scope in self.terms.ceiling]
+
+    def opening(self, session_id: bytes, actor: str) -> Change:
+        """Return the change that opens the login's session."""
+        identity, terms = self.identity, self.terms
+        known = {
+            "provider": identity.provider.name,
+            "login": utc_text(identity.logged_in_at_ms),
+            "sid": identity.sid,
+            "actor": ", ".join(identity.actors),
+        }
+        return open_session(
+            f"{layout.SYSTEM_PREFIX}login/{session_id.hex()}",
+            session_id,
+            self.ceiling,
+            actor=actor,
+            facts=[Fact(name, value) for name, value in terms.facts.items()],
+            labels={**terms.labels, **{name: value for name, value in known.items() if value}},
+            expires_at_ms=terms.ends_at_ms,
+            subject=terms.subject,
+            owner=OWNER,
+            lease_ms=terms.lease_ms,
+        )
+
+
+class LoginSessions:
+    """Finds, opens and renews the sessions of logins."""
+
+    def __init__(self, writer: StateWriter, config: Config, clock: Clock) -> None:
+        """Take the tokens of the providers in ``config``."""
+        self._writer = writer
+        self._providers = config.identity_providers
+        self._keys = KeySets(config.home, clock)
+        self._claimed = [
+            (each.name, _given_by(each)) for each in config.identity_providers if each.require_token
+        ]
+        self._lock = threading.Lock()
+        self._openings = Counter({(each.name, OPENED): 0 for each in self._providers})
+
+    @property
+    def openings(self) -> Mapping[tuple[str, str], int]:
+        """Counts of openings by provider, empty where none is known, and by outcome: a word, or OPENED."""
+        with self._lock:
+            return dict(self._openings)
+
+    def count(self, provider: str, outcome: str) -> None:
+        """Count an opening by a token."""
+        with self._lock:
+            self._openings[provider, outcome] += 1
+
+    def prove(self, token: str, *, opening: bool = False) -> Login:
+        """Return the login that a token proves now. ``opening``: a refusal is counted.
+
+        Raises IdentityRefused, ServerError IDENTITY_KEYS_UNAVAILABLE, and NotLeader where another server
+        opens sessions.
+        """
+        self._writer.require_leading()
+        asked = ""
+
+        def keys_of(provider: IdentityProvider, kid: str) -> PublicKeys:
+            nonlocal asked
+            asked = provider.name
+            return self._keys.keys(provider, kid)
+
+        try:
+            now_ms = self._writer.now_ms()
+            identity = verify(token, self._providers, keys_of, now_ms)
+            terms = map_identity(identity)
+            if terms.ends_at_ms <= now_ms:
+                raise _refused(
+                    IdentityFault.EXPIRED,
+                    f"the login is older than max_session_ms of the provider {asked}; log in again",
+                )
+        except SessauthError as error:
+            if opening:
+                self.count(asked, word_of(error))
+            raise
+        return Login(identity, terms)
+
+    def require_token(self, subject: str, login: Login | None) -> None:
+        """Raise IdentityRefused for a subject that only a token can prove, and that ``login`` does not."""
+        if login is not None and subject == login.terms.subject:
+            return
+        for name, claimed in self._claimed:
+            if not claimed.fullmatch(subject):
+                continue
+            if login is None:
+                raise _refused(
+                    IdentityFault.REQUIRED,
+                    f"subject: is one that a token of the identity provider {name} proves; open with the token",
+                )
+            raise _refused(
+                IdentityFault.NOT_GRANTED, "subject: is that of another login than the token's; leave it out"
+            )
+
+    def session_of(self, login: Login) -> Session | None:
+        """Return the living session of a login; None before it is opened. Raises IdentityRefused."""
+        return _find(login, self._writer.effective_session)[1]
+
+    def hang(self, login: Login, group: Group, change: Change) -> Change:
+        """Return the opening of a session as one below its login's session, which is opened where there is none.
+
+        Nothing is opened where the session itself could not be. Raises IdentityRefused, Rejected, and as
+        ``Group.submit``.
+        """
+        parent_id, parent = _find(login, lambda session_id: _current(group, session_id))
+        if group.first_outcome(change.id) is None:
+            if login.opened_id and group.rows.session(login.opened_id) is not None:
+                raise _refused(IdentityFault.REPLAYED, "jti: the token has opened a session before")
+            if parent is None:
+                self._open(login, parent_id, group, change)
+            elif parent.status is SessionStatus.SUSPENDED:
+                raise Rejected(Rejection.PARENT_NOT_LIVE, "identity_token: the login's session is suspended")
+            elif _is_fresh(login, parent):
+                # It writes nothing while more than half of the lease is left.
+                group.keep_alive(parent_id)
+        return replace(change, body={**change.body, "parent_id": parent_id})
+
+    def renew(self, login: Login, session_id: bytes) -> Future[int]:
+        """Renew the lease of a login's session; the future gives its durable deadline in ms since 1970.
+
+        ``session_id`` is its id, or that of a session below it. The future raises IdentityRefused for another
+        login's token and for one that is older than the last renewal, and Rejected for a login without lease.
+        """
+
+        def work(group: Group) -> int:
+            login_id, session = _find(login, lambda each: _current(group, each))
+            if session is None:
+                raise _refused(
+                    IdentityFault.SESSION_ENDED,
+                    "the login has no living session; open a session with the token",
+                )
+            named = lineage(group.rows.session(session_id), group.rows.session)
+            if login_id not in [member.id for member in named]:
+                raise _refused(
+                    IdentityFault.NOT_GRANTED, "session_id: belongs to another login than the token's"
+                )
+            due = session.lease_ms and session.lease_deadline_ms - group.at_ms <= session.lease_ms // 2
+            if due and not _is_fresh(login, session):
+                raise _refused(
+                    IdentityFault.EXPIRED, "iat: the token was issued before the last renewal; refresh it"
+                )
+            return group.keep_alive(login_id)
+
+        return self._writer.decide(work, _RENEWAL_BYTES)
+
+    @staticmethod
+    def _open(login: Login, session_id: bytes, group: Group, change: Change) -> None:
+        """Open the session of a login for a child that can be opened below it."""
+        group.require_applicable(change)
+        asked = cast("Mapping[str, list[ScopeRecord]]", change.body["ceiling"])["scopes"]
+        try:
+            is_contained(login.ceiling, asked, same_session=False)
+        except RuleViolation as violation:
+            raise Rejected(violation.word, violation.detail) from None
+        opening = login.opening(session_id, change.actor)
+        group.require_applicable(opening)
+        group.submit(opening)
+
+
+def _refused(fault: IdentityFault, detail: str) -> IdentityRefused:
+    return IdentityRefused(fault, detail)
+
+
+def _digest(*parts: str) -> bytes:
+    """Return an id of 16 bytes that follows from texts."""
+    digest = hashlib.blake2b(digest_size=16, person=b"sessauth/login")
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big") + data)
+    return digest.digest()
+
+
+def _find(login: Login, read: Callable[[bytes], Session | None]) -> tuple[bytes, Session | None]:
+    """Return the id of a login's present session, and the session if it was opened.
+
+    Raises IdentityRefused SESSION_ENDED for a login that was ended, and for a token that is not younger than
+    the lapse of the login's last session.
+    """
+    session_id = login.first_id
+    for _ in range(MAX_LAPSES):
+        session = read(session_id)
+        if session is None or session.status is not SessionStatus.ENDED:
+            return session_id, session
+        if session.end_cause is not EndCause.LEASE_LAPSED:
+            raise _refused(
+                IdentityFault.SESSION_ENDED,
+                "the login's session has ended, and no token of it counts; log in again",
+            )
+        if login.identity.issued_at_ms <= session.ended_at_ms:
+            raise _refused(
+                IdentityFault.SESSION_ENDED,
+                "the login's lease lapsed after the token was issued; refresh the token",
+            )
+        session_id = _digest("after", session_id.hex())
+    raise _refused(IdentityFault.SESSION_ENDED, f"the login's lease lapsed {MAX_LAPSES} times; log in again")
+
+
+def _current(group: Group, session_id: bytes) -> Session | None:
+    """Return a session with its lease; one that is over by now is ended first."""
+    session = group.rows.leased_session(session_id)
+    cause = None if session is None else group.lapse(session)
+    if session is None or cause is None:
+        return session
+    group.end(session, cause)
+    return group.rows.leased_session(session_id)
+
+
+def _is_fresh(login: Login, session: Session) -> bool:
+    """Return True for a token that was issued after the last renewal of a lease."""
+    return login.identity.issued_at_ms > session.lease_deadline_ms - session.lease_ms
+
+
+def _given_by(provider: IdentityProvider) -> re.Pattern[str]:
+    """Return a pattern of all subjects that a provider's tokens can give."""
+    texts = re.split(r"\{[^{}]+\}", provider.subject)
+    template = ".+".join(map(re.escape, texts))
+    return re.compile(f"(?:{template}|client:.+)" if provider.machines else template, re.DOTALL)
