@@ -60,8 +60,8 @@ class Provider:
 
 @pytest.fixture
 def clock() -> FixedClock:
-    """The clock of server and provider."""
-    return FixedClock(time.time_ns() // 1_000_000_000 * 1000)
+    """The clock of server and provider, at a whole second after the home folder was made."""
+    return FixedClock((time.time_ns() // 1_000_000_000 + 2) * 1000)
 
 
 @pytest.fixture
@@ -133,3 +133,282 @@ def test_the_first_token_opens_the_session_of_the_login_too(
     assert [(fact.name, fact.value, fact.visible) for fact in login.facts] == [("acr", "2", False)]
     assert service.control is not None
     assert service.control.subsystems.logins.openings == {("corp", OPENED): 1}
+
+
+def test_first_tokens_at_once_open_one_session_of_the_login(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """Sixteen callers; the id of the login's session follows from the login."""
+    tokens = [corp.token(jti=str(number)) for number in range(16)]
+    with ThreadPoolExecutor(16) as callers:
+        agents = list(callers.map(lambda token: opened(desk, token), tokens))
+
+    assert len({agent.parent_id for agent in agents}) == 1
+    assert len(everything(operator)) == 17
+
+
+def test_the_end_of_the_login_ends_all_agents_and_refuses_its_tokens(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """One change; another login of the same user opens, and a refreshed token of the first does not."""
+    agent, token = desk.open_and_mint(
+        CEILING, ["gw"], subject="agent:reader", ceiling=CEILING, identity_token=corp.token()
+    )
+    other = opened(desk, corp.token())
+    assert operator.check(token, "read", "tickets/1", audience="gw").allowed
+    operator.end(agent.parent_id, "logged out")
+
+    assert not operator.check(token, "read", "tickets/1", audience="gw").allowed
+    statuses = [operator.get_session(each.id).status for each in (agent, other)]
+    assert statuses == [SessionStatus.ENDED, SessionStatus.ENDED]
+    corp.clock.advance(10 * MINUTE_MS)
+    assert fault_of(desk, corp.token()) == "IDENTITY_SESSION_ENDED"
+    assert opened(desk, corp.token(sid="s2")).parent_id != agent.parent_id
+
+
+def test_a_login_past_its_hard_end_opens_nothing(desk: Client, corp: Provider) -> None:
+    """A token with the time of a later login under the same name of the login is refused as well."""
+    opened(desk, corp.token())
+    corp.clock.advance(28_800_000)
+
+    assert fault_of(desk, corp.token(auth_time=corp.clock.now_ms() // 1000 - 28_801)) == "IDENTITY_EXPIRED"
+    # The lease lapsed before, so this is the next session of the login.
+    assert opened(desk, corp.token()).expires_at_ms > corp.clock.now_ms()
+
+
+def test_a_lapse_is_no_end_for_a_token_that_is_younger(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """The former session stays ended, and an old token does not open the next."""
+    first = opened(desk, corp.token())
+    corp.clock.advance(16 * MINUTE_MS)
+    assert fault_of(desk, corp.token(ago_s=200)) == "IDENTITY_SESSION_ENDED"
+    corp.clock.advance(1_000)
+    second = opened(desk, corp.token())
+
+    assert second.parent_id != first.parent_id
+    assert operator.get_session(first.id).status is SessionStatus.ENDED
+    assert operator.get_session(first.parent_id).end_cause is EndCause.LEASE_LAPSED
+    operator.end(second.parent_id, "logged out")
+    corp.clock.advance(1_000)
+    assert fault_of(desk, corp.token()) == "IDENTITY_SESSION_ENDED"
+
+
+def test_a_fresh_token_renews_the_lease_of_its_login_alone(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """The login's session is named itself, or by one below it; an issuer sees only the second."""
+    agent, other = opened(desk, corp.token()), opened(desk, corp.token(sid="s2"))
+    deadline = operator.get_session(agent.parent_id).lease_deadline_ms
+    # More than half of it is left: nothing is written.
+    assert desk.keep_alive(agent.id, identity_token=corp.token()) == deadline
+    corp.clock.advance(10 * MINUTE_MS)
+    fresh = corp.token()
+
+    for session_id in (agent.id, agent.parent_id):
+        with pytest.raises(IdentityRefused, match="issued before the last renewal"):
+            desk.keep_alive(session_id, identity_token=corp.token(iat=corp.clock.now_ms() // 1000 - 601))
+    with pytest.raises(IdentityRefused, match="another login"):
+        desk.keep_alive(other.id, identity_token=fresh)
+    with pytest.raises(NotFound):
+        desk.keep_alive(other.parent_id, identity_token=fresh)
+    with pytest.raises(NotFound):
+        desk.keep_alive(agent.parent_id)
+    assert desk.keep_alive(agent.parent_id, identity_token=fresh) == corp.clock.now_ms() + 900_000
+    assert operator.get_session(other.parent_id).lease_deadline_ms == deadline
+    corp.clock.advance(10 * MINUTE_MS)
+    with pytest.raises(IdentityRefused, match="issued before the last renewal"):
+        desk.keep_alive(agent.id, identity_token=corp.token(ago_s=600, exp=2_000_000_000))
+    with pytest.raises(IdentityRefused, match="no living session"):
+        desk.keep_alive(other.id, identity_token=corp.token(sid="s2"))
+
+
+def test_an_opening_by_a_fresh_token_renews_the_login_too(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """It proves the login as a renewal does."""
+    login_id = opened(desk, corp.token()).parent_id
+    corp.clock.advance(10 * MINUTE_MS)
+    opened(desk, corp.token(ago_s=601, exp=2_000_000_000))
+    before = operator.get_session(login_id).lease_deadline_ms
+    opened(desk, corp.token())
+
+    assert operator.get_session(login_id).lease_deadline_ms == before + 10 * MINUTE_MS
+
+
+def test_a_subject_of_a_provider_needs_its_token(desk: Client, operator: Client, corp: Provider) -> None:
+    """Nobody states it, operators neither, and the token of another user does not prove it."""
+    for client in (desk, operator):
+        for subject in ("user:ann", "user:", "user:ann "):
+            with pytest.raises(IdentityRefused) as refused:
+                client.open_session(subject=subject, ceiling=CEILING)
+            assert refused.value.fault == "IDENTITY_REQUIRED"
+    login_id = opened(desk, corp.token()).parent_id
+    with pytest.raises(IdentityRefused):
+        operator.open_session(subject="user:ann", ceiling=CEILING, parent_id=login_id)
+
+    assert fault_of(desk, corp.token(), subject="user:bob") == "IDENTITY_NOT_GRANTED"
+    assert opened(desk, corp.token(), subject="").subject == "user:ann"
+    assert opened(desk, corp.token(), subject="user:ann").subject == "user:ann"
+    assert desk.open_session(subject="agent:reader", ceiling=CEILING).parent_id == b""
+
+
+def test_a_provider_may_leave_its_subjects_to_issuers(corp: Provider) -> None:
+    """``require_token = false`` is for the time in which both ways are in use."""
+    settings = {**corp.settings, "require_token": False}
+    with running(corp.clock, identity_providers=[settings]) as service:
+        path = str(service.made.socket)
+        with Client(path, credential_file=service.made.credential_file, timeout_ms=20_000) as client:
+            assert client.open_session(subject="user:ann", ceiling=CEILING).subject == "user:ann"
+
+
+def test_a_parent_beside_a_token_is_refused(desk: Client, corp: Provider) -> None:
+    """The login's session is the parent."""
+    parent = desk.open_session(subject="agent:x", ceiling=CEILING)
+
+    with pytest.raises(UsageError, match="parent_id: must be empty beside identity_token"):
+        opened(desk, corp.token(), parent_id=parent.id)
+
+
+NOW_S = time.time_ns() // 1_000_000_000
+BAD = {
+    "MALFORMED": "a.b",
+    "UNTRUSTED": signed(claims(iss="https://other.example")),
+    "WRONG_KIND": signed(claims(aud="mail", iat=NOW_S, exp=NOW_S + 3_600, auth_time=NOW_S)),
+    "EXPIRED": signed(claims(exp=NOW_S - 1)),
+    "PROOF_REQUIRED": signed(claims(cnf={"jkt": "x"})),
+    "NOT_GRANTED": signed(
+        claims(groups=[], tid="t1", iat=NOW_S - 60, exp=NOW_S + 3_600, auth_time=NOW_S - 60)
+    ),
+}
+
+
+@pytest.mark.parametrize("word", BAD)
+def test_a_bad_token_opens_nothing_and_says_why(
+    desk: Client, operator: Client, service: Service, word: str
+) -> None:
+    """Nothing is written, not even a rejection; refusals are counted by their words."""
+    assert service.control is not None
+    before = service.control.writer.head()
+    assert fault_of(desk, BAD[word]) == f"IDENTITY_{word}"
+    with pytest.raises(IdentityRefused):
+        desk.keep_alive(bytes(16), identity_token=BAD[word])
+
+    assert service.control.writer.head() == before
+    provider = "" if word in ("MALFORMED", "UNTRUSTED") else "corp"
+    counted = service.control.subsystems.logins.openings
+    assert counted == {("corp", OPENED): 0, (provider, f"IDENTITY_{word}"): 1}
+
+
+def test_an_agent_that_can_not_be_opened_opens_no_login(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """A ceiling outside of the login's, a fault in the request, a ban, a token that can't be minted."""
+    with pytest.raises(Rejected, match="WIDENS"):
+        opened(desk, corp.token(), ceiling=["delete:tickets/**"])
+    with pytest.raises(UsageError, match="facts"):
+        opened(desk, corp.token(), facts={"1": "x"})
+    with pytest.raises(Rejected, match="wider"):
+        desk.open_and_mint(
+            ["delete:tickets/**"], ["gw"], subject="a", ceiling=CEILING, identity_token=corp.token()
+        )
+    operator.end_sessions(subject="agent:banned", refuse_new_ms=60_000)
+    with pytest.raises(Rejected, match="BANNED"):
+        opened(desk, corp.token(), subject="agent:banned")
+    operator.end_sessions(subject="user:ann", refuse_new_ms=60_000)
+    with pytest.raises(Rejected, match="BANNED"):
+        opened(desk, corp.token())
+
+    assert everything(operator) == []
+
+
+def test_a_suspended_login_opens_nothing(desk: Client, operator: Client, corp: Provider) -> None:
+    """Until it is resumed."""
+    login_id = opened(desk, corp.token()).parent_id
+    operator.suspend(login_id, "unusual")
+    with pytest.raises(Rejected, match="suspended"):
+        opened(desk, corp.token())
+    operator.resume(login_id)
+
+    assert opened(desk, corp.token()).parent_id == login_id
+
+
+def test_a_repeated_request_gets_the_first_session(desk: Client, corp: Provider) -> None:
+    """Also with another token of the login."""
+    first = opened(desk, corp.token(), request_id="r1")
+
+    assert opened(desk, corp.token(jti="2"), request_id="r1").id == first.id
+
+
+def test_an_id_jag_opens_one_session(desk: Client, corp: Provider) -> None:
+    """A repeat of the request gets it again, and any other request is refused."""
+    now = corp.clock.now_ms() // 1000
+    stated = access_claims(jti="j1", tid="t1", iat=now, exp=now + 300, auth_time=now - 60, sid="s1")
+    token = signed(stated, typ="oauth-id-jag+jwt")
+    agent = opened(desk, token, request_id="r1")
+
+    assert opened(desk, token, request_id="r1").id == agent.id
+    assert fault_of(desk, token) == "IDENTITY_REPLAYED"
+    assert opened(desk, corp.token()).parent_id == agent.parent_id
+    desk.end(agent.id)
+    assert fault_of(desk, token) == "IDENTITY_REPLAYED"
+
+
+def test_a_key_that_was_rotated_is_fetched_once_a_token_names_it(desk: Client, corp: Provider) -> None:
+    """At most each 30 s; a key that left the set verifies nothing from then on."""
+    opened(desk, corp.token())
+    corp.publish("ES256")
+    assert fault_of(desk, corp.token("ES256")) == "IDENTITY_UNTRUSTED"
+    corp.clock.advance(30_000)
+
+    opened(desk, corp.token("ES256"))
+    assert fault_of(desk, corp.token("RS256")) == "IDENTITY_UNTRUSTED"
+
+
+def test_keys_that_can_not_be_had_are_no_fault_of_the_token(desk: Client, corp: Provider) -> None:
+    """The last set counts for a day; the answer names the provider."""
+    opened(desk, corp.token())
+    corp.keys_file.unlink()
+    corp.clock.advance(86_400_000 - 1)
+    opened(desk, corp.token())
+    corp.clock.advance(1)
+
+    with pytest.raises(Unavailable, match="keys of the identity provider corp can't be had") as refused:
+        opened(desk, corp.token())
+    assert refused.value.reason == "IDENTITY_KEYS_UNAVAILABLE"
+
+
+def _written(file: Path) -> bytes:
+    """Return what was written of a file; the data file is sparse, and has all of it in front."""
+    with file.open("rb") as opened_file:
+        return opened_file.read(file.stat().st_blocks * 512)
+
+
+def test_no_token_is_written_anywhere(corp: Provider, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither to the log at its most talkative, nor to any file of the home folder, accepted or not."""
+    tokens = [corp.token(), corp.token(groups=[]), corp.token()[:-4] + "AAAA", "a.b.c" * 400]
+    with (
+        caplog.at_level(logging.DEBUG),
+        running(
+            corp.clock,
+            identity_providers=[corp.settings],
+            server={"log_level": "DEBUG"},
+            audit={"enabled": True},
+        ) as service,
+    ):
+        path = str(service.made.socket)
+        with Client(path, credential_file=service.made.credential_file, timeout_ms=20_000) as client:
+            login_id = opened(client, tokens[0]).parent_id
+            client.keep_alive(login_id, identity_token=tokens[0])
+            for token in tokens[1:]:
+                with pytest.raises(IdentityRefused) as refused:
+                    opened(client, token)
+                assert token[-12:] not in str(refused.value)
+        home = service.made.state_dir.parent
+        written = [_written(file) for file in home.rglob("*") if file.is_file()]
+    lines = "\n".join(str(vars(record)) for record in caplog.records)
+
+    assert "OpenSession" in lines
+    for token in tokens:
+        assert token[-40:] not in lines
+        assert not any(token[-40:].encode() in data for data in written)

@@ -240,7 +240,7 @@ class KeySets:
         if keys is None or not 0 <= self._clock.now_ms() - fetched_at_ms < MAX_STALE_MS:
             raise refused(
                 "IDENTITY_KEYS_UNAVAILABLE",
-                f"the keys of the identity provider {provider.name} can't be had now; the server's log says why",
+                f"the keys of the identity provider {provider.name} can't be had; the server's log says why",
             )
         return keys
 
@@ -273,7 +273,7 @@ class KeySets:
                 event(logging.WARNING, "identity_key_dropped", provider=provider.name, why=cause)
             known.keys, known.fetched_at_ms = keys, self._clock.now_ms()
             if not provider.jwks_file:
-                self._store(provider, known)
+                self._store(provider, keys, known.fetched_at_ms)
         except (StateError, OSError) as error:
             event(logging.WARNING, "identity_keys", provider=provider.name, error=str(error))
         except Exception as error:  # noqa: BLE001 - the waiting calls go on
@@ -284,14 +284,9 @@ class KeySets:
     def _path(self, provider: IdentityProvider) -> Path:
         return self._home / FOLDER / f"{provider.name}.json"
 
-    def _store(self, provider: IdentityProvider, known: _KnownSet) -> None:
+    def _store(self, provider: IdentityProvider, keys: PublicKeys, fetched_at_ms: int) -> None:
         """Store a set for the next start. Raises OSError."""
-        assert known.keys is not None
-        document = {
-            **_source(provider),
-            "fetched_at_ms": known.fetched_at_ms,
-            "keys": list(known.keys.keys.values()),
-        }
+        document = {**_source(provider), "fetched_at_ms": fetched_at_ms, "keys": list(keys.keys.values())}
         path = self._path(provider)
         make_folder(path.parent, 0o700)
         replace_file(path, json.dumps(document).encode(), 0o600)

@@ -1,7 +1,7 @@
-"""Logins as sessions: each session that a token of an identity provider opens is below the login's own session.
+"""Logins as sessions: what a token of an identity provider opens is below the session of the token's login.
 
-The session of a login has an id that follows from the issuer, the subject and the login, so that any number of
-first tokens find one row. Its end, by whomever, ends all sessions below it, and its ended row refuses every
+The session of a login has an id that follows from issuer, subject and login, so that all first tokens find
+one row. Its end, by whomever, ends all sessions below it, and its ended row refuses every
 later token of that login. The row stays longer than a provider's tokens count (``max_age_ms``).
 
 A lapse is no such end. After it a token that was issued later opens the next session of the login, whose id
@@ -32,7 +32,7 @@ from ..config import Config
 from ..status import word_of
 from .key_sets import KeySets, PublicKeys
 from .mapping import MappedIdentity, map_identity
-from .providers import IdentityProvider
+from .providers import PLACEHOLDER, IdentityProvider
 from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
 
 OWNER: Final = "sessauth/identity"
@@ -138,7 +138,7 @@ class LoginSessions:
             if terms.ends_at_ms <= now_ms:
                 raise _refused(
                     IdentityFault.EXPIRED,
-                    f"the login is older than max_session_ms of the provider {asked}; log in again",
+                    f"the login is older than max_session_ms of the provider {asked}; log in anew",
                 )
         except SessauthError as error:
             if opening:
@@ -156,7 +156,7 @@ class LoginSessions:
             if login is None:
                 raise _refused(
                     IdentityFault.REQUIRED,
-                    f"subject: is one that a token of the identity provider {name} proves; open with the token",
+                    f"subject: a token of the identity provider {name} has to prove it; open with that",
                 )
             raise _refused(
                 IdentityFault.NOT_GRANTED, "subject: is that of another login than the token's; leave it out"
@@ -167,9 +167,9 @@ class LoginSessions:
         return _find(login, self._writer.effective_session)[1]
 
     def hang(self, login: Login, group: Group, change: Change) -> Change:
-        """Return the opening of a session as one below its login's session, which is opened where there is none.
+        """Return the opening of a session as one below its login's session, which is opened if need be.
 
-        Nothing is opened where the session itself could not be. Raises IdentityRefused, Rejected, and as
+        Nothing is opened if the session itself could not be. Raises IdentityRefused, Rejected, and as
         ``Group.submit``.
         """
         parent_id, parent = _find(login, lambda session_id: _current(group, session_id))
@@ -256,7 +256,7 @@ def _find(login: Login, read: Callable[[bytes], Session | None]) -> tuple[bytes,
                 IdentityFault.SESSION_ENDED,
                 "the login's session has ended, and no token of it counts; log in again",
             )
-        if login.identity.issued_at_ms <= session.ended_at_ms:
+        if login.identity.issued_at_ms <= session.lease_deadline_ms:
             raise _refused(
                 IdentityFault.SESSION_ENDED,
                 "the login's lease lapsed after the token was issued; refresh the token",
@@ -281,7 +281,6 @@ def _is_fresh(login: Login, session: Session) -> bool:
 
 
 def _given_by(provider: IdentityProvider) -> re.Pattern[str]:
-    """Return a pattern of all subjects that a provider's tokens can give."""
-    texts = re.split(r"\{[^{}]+\}", provider.subject)
-    template = ".+".join(map(re.escape, texts))
-    return re.compile(f"(?:{template}|client:.+)" if provider.machines else template, re.DOTALL)
+    """Return a pattern of all subjects that a provider's tokens can give, and of some that look alike."""
+    template = ".*".join(map(re.escape, PLACEHOLDER.split(provider.subject)[::2]))
+    return re.compile(f"(?:{template}|client:.*)" if provider.machines else template, re.DOTALL)

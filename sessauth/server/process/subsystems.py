@@ -1,5 +1,4 @@
-"""Subsystems of the control process that answer no calls: audit, verifiers, receipts, usage, events,
-logins."""
+"""Subsystems of the control process that answer no calls, as audit, receipts, usage, events and logins."""
 
 from __future__ import annotations
 

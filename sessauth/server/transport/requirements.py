@@ -1,4 +1,4 @@
-"""Libraries that the server needs: libnghttp2, OpenSSL for TLS, and joserfc for tokens of identity providers."""
+"""Libraries that the server needs: libnghttp2, for TLS OpenSSL, for identity providers joserfc."""
 
 from __future__ import annotations
 
