@@ -135,6 +135,20 @@ def read_text(source: str, name: str) -> str:
         raise UsageError(f"{name}: {source} holds no text") from None
 
 
+def read_identity_token(source: str) -> str:
+    """Return the identity provider's token in a file, or on stdin for ``-``.
+
+    Raises UsageError for a token given as the argument itself, which is not repeated, and as
+    :func:`read_text`.
+    """
+    if source.startswith("eyJ") and source.count(".") == 2:
+        raise UsageError(
+            "--identity-token: a token as an argument shows in ps and in the shell's history; give a file "
+            "that holds it, or - for stdin"
+        )
+    return read_text(source, "--identity-token")
+
+
 def read_catalogue(source: str, name: str) -> ToolCatalog:
     """Return the pinned tools in a file, or on stdin for ``-``. Raises UsageError naming ``name``."""
     try:

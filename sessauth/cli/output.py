@@ -24,7 +24,15 @@ from typing import Any, Final, Self
 import click
 
 from ..clock import utc_text
-from ..errors import InvalidReceipt, Rejected, ServerError, SessauthError, StateError, Unavailable
+from ..errors import (
+    IdentityRefused,
+    InvalidReceipt,
+    Rejected,
+    ServerError,
+    SessauthError,
+    StateError,
+    Unavailable,
+)
 
 _MAX_CELL_CHARS = 60
 _PROGRESS_S: Final = 0.1
@@ -221,6 +229,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "ending": "--to",
     "expires_at_ms": "--ttl",
     "id_prefix": "session_id",
+    "identity_token": "--identity-token",
     "next_key": "--to",
     "selector.labels": "--label",
     "selector.owner": "--owner",
@@ -255,7 +264,7 @@ def exit_code(error: SessauthError) -> int:
         return UNAVAILABLE
     if isinstance(error, StateError):
         return STATE
-    return REFUSED if isinstance(error, Rejected | ServerError) else USAGE
+    return REFUSED if isinstance(error, Rejected | ServerError | IdentityRefused) else USAGE
 
 
 def report(error: SessauthError, message: str, *, as_json: bool) -> None:

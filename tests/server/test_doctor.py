@@ -174,6 +174,21 @@ def _no_extra(place: Place, patch: pytest.MonkeyPatch) -> None:
     place.settings["metrics"] = {"address": "127.0.0.1:0"}
 
 
+def _provider(place: Place, *keys: object) -> None:
+    """State an identity provider whose file has these keys."""
+    file = place.home / "corp.json"
+    file.write_text(json.dumps({"keys": keys}) if keys else "")
+    place.settings["identity_providers"] = [
+        {
+            "name": "corp",
+            "issuer": "https://idp.example",
+            "clients": ["desk"],
+            "jwks_file": "corp.json",
+            "grants": [{"ceiling": ["read:**"]}],
+        }
+    ]
+
+
 def _few_files(place: Place) -> None:
     proc = place.home / "proc"
     (proc / str(os.getpid())).mkdir(parents=True)
@@ -300,6 +315,8 @@ FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "socket_path": lambda place, _: _long_run_dir(place),
     "missing_library": _no_library,
     "missing_extra": _no_extra,
+    "identity_keys": lambda place, _: _provider(place),
+    "identity_key_dropped": lambda place, _: _provider(place, {"kty": "oct"}),
     "open_files_limit": lambda place, _: _few_files(place),
     "few_cores": lambda place, _: _many_workers(place),
     "proof_keys": lambda place, _: _damage_proof_keys(place),

@@ -299,6 +299,14 @@ def _show(settings: Settings, shown: Session) -> None:
 _expected_epoch = click.option(
     "--expected-epoch", type=click.IntRange(0), default=0, help="Refuse if the session has moved on."
 )
+_identity_token = click.option(
+    "--identity-token",
+    "identity_token_file",
+    metavar="FILE|-",
+    type=FILE,
+    default="",
+    help="A file with the token of an identity provider, which proves a login.",
+)
 _facts = click.option("--fact", "facts", type=params.fact, multiple=True, help="name=text, or name:=JSON.")
 _visible = click.option(
     "--visible-fact",
@@ -321,6 +329,7 @@ def _opening(
     labels: Sequence[tuple[str, str]],
     parent_id: Ref,
     issuer_key_ids: Sequence[Ref],
+    identity_token_file: str,
     **options: Any,
 ) -> dict[str, Any]:
     """Return the options of ``session open`` as parameters of ``Client.open_session``."""
@@ -330,6 +339,7 @@ def _opening(
         "labels": dict(labels),
         "parent_id": context.session(client, parent_id),
         "issuer_key_ids": [context.key(client, key) for key in issuer_key_ids],
+        "identity_token": io.read_identity_token(identity_token_file) if identity_token_file else "",
     }
 
 
@@ -349,10 +359,10 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     "open",
     epilog=examples(
         "session open --subject ci:deploy --ceiling 'deploy:cluster/web/**' --ttl 10m",
-        "session open --subject ci:deploy --ceiling-file web.scopes --mint deploy.token --audience cluster",
+        "session open --identity-token id.jwt --ceiling 'read:tickets/**' --mint agent.token --audience desk",
     ),
 )
-@click.option("--subject", required=True, help="Who acts.")
+@click.option("--subject", default="", help="Who acts. Required, unless an identity token proves it.")
 @click.option("--purpose", default="", help="What for.")
 @click.option("--ceiling", multiple=True, help="A scope; no call may ever go beyond them.")
 @click.option("--ceiling-file", default="", type=FILE, help="Scopes, one a line; - for stdin.")
@@ -387,6 +397,7 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     is_flag=True,
     help="Record the calls that the ceiling would refuse, and refuse nothing. Operators only.",
 )
+@_identity_token
 @click.option("--mint", "token_file", type=params.PATH, help="Mint a token too, into this new file.")
 @click.option("--scope", "scopes", multiple=True, help="With --mint: the token's. Default: the ceiling.")
 @click.option("--audience", multiple=True, help="With --mint: a verifier that the token is meant for.")
@@ -410,6 +421,15 @@ def open_(
     **options: Any,
 ) -> None:
     """Open a session, and with --mint also its first token: both, or neither."""
+    identity_token_file = options["identity_token_file"]
+    require_one_stdin(
+        (ceiling_file, identity_token_file),
+        "--ceiling-file, --identity-token: only one can be read from stdin",
+    )
+    if not (options["subject"] or identity_token_file):
+        raise UsageError("give --subject, or --identity-token with the token that proves it")
+    if options["parent_id"] and identity_token_file:
+        raise UsageError("--parent: the parent is the login's session; leave it out beside --identity-token")
     options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])
     if token_file is None and (scopes or audience or token_ttl_ms):
         raise UsageError("--scope, --audience and --token-ttl are those of a token: give --mint FILE")
@@ -476,14 +496,19 @@ def list_(
     settings.show(listed.to_json(), listed.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
 
-@session.command("keep-alive", epilog=examples("session keep-alive 5f0c"))
+@session.command(
+    "keep-alive",
+    epilog=examples("session keep-alive 5f0c", "session keep-alive 5f0c --identity-token id.jwt"),
+)
 @params.session_argument
+@_identity_token
 @with_settings
-def keep_alive(settings: Settings, session_id: Ref) -> None:
-    """Renew a session's lease."""
+def keep_alive(settings: Settings, session_id: Ref, identity_token_file: str) -> None:
+    """Renew a session's lease, or with a fresh token of its login the lease of the login's session."""
+    token = io.read_identity_token(identity_token_file) if identity_token_file else ""
     with settings.client() as client:
         whole_id = context.session(client, session_id)
-        deadline = client.keep_alive(whole_id)
+        deadline = client.keep_alive(whole_id, identity_token=token)
     settings.show(
         {"session_id": whole_id.hex(), "lease_deadline_ms": deadline},
         [f"lease lapses {moment_and_distance(deadline, settings.clock.now_ms())}"],

@@ -27,6 +27,7 @@ from ...model.server_status import ServerStatus
 from ...state import layout
 from ...state.backup import FOLDER, WHOLE, read_apart
 from ..config import Config
+from ..identity.key_sets import fetch_keys
 from ..keys import local_files
 from ..sections import host_and_port
 from ..transport.native import MAX_SOCKET_PATH_BYTES, bind_problem
@@ -165,17 +166,30 @@ def _parts(host: Host) -> Iterator[Finding]:
     except ConfigError as error:
         problem, _, remedy = str(error).partition("; ")
         yield Finding("missing_library", problem, remedy)
-    for extra, module, wanted in (
-        ("metrics", "prometheus_client", config.metrics.address),
-        ("tracing", "opentelemetry.sdk", config.tracing.enabled),
-        ("postgres", "psycopg", any("://" in member for member in config.cluster.engine)),
+    for extra, section, module, wanted in (
+        ("metrics", "metrics", "prometheus_client", config.metrics.address),
+        ("tracing", "tracing", "opentelemetry.sdk", config.tracing.enabled),
+        ("postgres", "cluster", "psycopg", any("://" in member for member in config.cluster.engine)),
+        ("identity", "identity_providers", "joserfc", config.identity_providers),
     ):
         if wanted and not _is_installed(module):
             yield Finding(
                 "missing_extra",
-                f"a setting of [{extra if extra != 'postgres' else 'cluster'}] needs {module}",
+                f"a setting of [{section}] needs {module}",
                 f"pip install 'sessauth[{extra}]'",
             )
+    for provider in config.identity_providers:
+        try:
+            dropped = fetch_keys(provider, config.home).dropped
+        except StateError as error:
+            yield of_error("identity_keys", error)
+        else:
+            for cause in dropped:
+                yield Finding(
+                    "identity_key_dropped",
+                    f"identity_providers, {provider.name}: a key does not count: {cause}",
+                    "tokens that it signed open nothing; have the provider publish another",
+                )
     exporter = config.tracing.exporter.partition(":")[0]
     if config.tracing.enabled and host.status is None and not _is_installed(exporter):
         yield Finding(

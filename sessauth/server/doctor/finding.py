@@ -46,6 +46,8 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "socket_path": ERROR,
     "missing_library": ERROR,
     "missing_extra": ERROR,
+    "identity_keys": ERROR,
+    "identity_key_dropped": WARNING,
     "open_files_limit": WARNING,
     "few_cores": WARNING,
     "proof_keys": ERROR,

@@ -205,7 +205,7 @@ class _KnownSet:
     keys: PublicKeys | None = None
     fetched_at_ms: int = 0
     # By the steady clock; None: not yet by this process.
-    asked_ms: int | None = None
+    attempt_ms: int | None = None
     # Set while no fetch is under way.
     idle: threading.Event = field(default_factory=threading.Event)
 
@@ -254,9 +254,9 @@ class KeySets:
             steady_ms = self._clock.steady_ms()
             age_ms = self._clock.now_ms() - known.fetched_at_ms
             wanted = known.keys is None or kid not in known.keys.keys or not 0 <= age_ms < REFRESH_MS
-            asked_lately = known.asked_ms is not None and steady_ms - known.asked_ms < RETRY_MS
-            if wanted and not asked_lately and known.idle.is_set():
-                known.asked_ms = steady_ms
+            tried_lately = known.attempt_ms is not None and steady_ms - known.attempt_ms < RETRY_MS
+            if wanted and not tried_lately and known.idle.is_set():
+                known.attempt_ms = steady_ms
                 known.idle.clear()
                 threading.Thread(
                     target=self._refresh,

@@ -17,10 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Final, cast
 
 from ...clock import Clock, utc_text
-from ...errors import IdentityRefused, Rejected, SessauthError
+from ...errors import ConfigError, IdentityRefused, Rejected, SessauthError
 from ...model.change import Change, Rejection, open_session
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
 from ...scopes.scope import Scope
@@ -43,7 +44,7 @@ _RENEWAL_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class ProvenLogin:
     """A login that a token proves, and the terms of its session."""
 
     identity: ProvenIdentity
@@ -96,12 +97,14 @@ class LoginSessions:
     """Finds, opens and renews the sessions of logins."""
 
     def __init__(self, writer: StateWriter, config: Config, clock: Clock) -> None:
-        """Take the tokens of the providers in ``config``."""
+        """Take the tokens of the providers in ``config``. Raises ConfigError if joserfc is missing."""
+        if config.identity_providers and find_spec("joserfc") is None:
+            raise ConfigError("identity_providers: needs joserfc; pip install 'sessauth[identity]'")
         self._writer = writer
         self._providers = config.identity_providers
         self._keys = KeySets(config.home, clock)
-        self._claimed = [
-            (each.name, _given_by(each)) for each in config.identity_providers if each.require_token
+        self._proven_only = [
+            (each.name, _subjects_of(each)) for each in config.identity_providers if each.require_token
         ]
         self._lock = threading.Lock()
         self._openings = Counter({(each.name, OPENED): 0 for each in self._providers})
@@ -117,18 +120,18 @@ class LoginSessions:
         with self._lock:
             self._openings[provider, outcome] += 1
 
-    def prove(self, token: str, *, opening: bool = False) -> Login:
+    def prove(self, token: str, *, opening: bool = False) -> ProvenLogin:
         """Return the login that a token proves now. ``opening``: a refusal is counted.
 
         Raises IdentityRefused, ServerError IDENTITY_KEYS_UNAVAILABLE, and NotLeader where another server
         opens sessions.
         """
         self._writer.require_leading()
-        asked = ""
+        name = ""
 
         def keys_of(provider: IdentityProvider, kid: str) -> PublicKeys:
-            nonlocal asked
-            asked = provider.name
+            nonlocal name
+            name = provider.name
             return self._keys.keys(provider, kid)
 
         try:
@@ -138,20 +141,20 @@ class LoginSessions:
             if terms.ends_at_ms <= now_ms:
                 raise _refused(
                     IdentityFault.EXPIRED,
-                    f"the login is older than max_session_ms of the provider {asked}; log in anew",
+                    f"the login is older than max_session_ms of the provider {name}; log in anew",
                 )
         except SessauthError as error:
             if opening:
-                self.count(asked, word_of(error))
+                self.count(name, word_of(error))
             raise
-        return Login(identity, terms)
+        return ProvenLogin(identity, terms)
 
-    def require_token(self, subject: str, login: Login | None) -> None:
+    def require_token(self, subject: str, login: ProvenLogin | None) -> None:
         """Raise IdentityRefused for a subject that only a token can prove, and that ``login`` does not."""
         if login is not None and subject == login.terms.subject:
             return
-        for name, claimed in self._claimed:
-            if not claimed.fullmatch(subject):
+        for name, subjects in self._proven_only:
+            if not subjects.fullmatch(subject):
                 continue
             if login is None:
                 raise _refused(
@@ -162,11 +165,11 @@ class LoginSessions:
                 IdentityFault.NOT_GRANTED, "subject: is that of another login than the token's; leave it out"
             )
 
-    def session_of(self, login: Login) -> Session | None:
+    def session_of(self, login: ProvenLogin) -> Session | None:
         """Return the living session of a login; None before it is opened. Raises IdentityRefused."""
         return _find(login, self._writer.effective_session)[1]
 
-    def hang(self, login: Login, group: Group, change: Change) -> Change:
+    def hang(self, login: ProvenLogin, group: Group, change: Change) -> Change:
         """Return the opening of a session as one below its login's session, which is opened if need be.
 
         Nothing is opened if the session itself could not be. Raises IdentityRefused, Rejected, and as
@@ -185,7 +188,7 @@ class LoginSessions:
                 group.keep_alive(parent_id)
         return replace(change, body={**change.body, "parent_id": parent_id})
 
-    def renew(self, login: Login, session_id: bytes) -> Future[int]:
+    def renew(self, login: ProvenLogin, session_id: bytes) -> Future[int]:
         """Renew the lease of a login's session; the future gives its durable deadline in ms since 1970.
 
         ``session_id`` is its id, or that of a session below it. The future raises IdentityRefused for another
@@ -214,7 +217,7 @@ class LoginSessions:
         return self._writer.decide(work, _RENEWAL_BYTES)
 
     @staticmethod
-    def _open(login: Login, session_id: bytes, group: Group, change: Change) -> None:
+    def _open(login: ProvenLogin, session_id: bytes, group: Group, change: Change) -> None:
         """Open the session of a login for a child that can be opened below it."""
         group.require_applicable(change)
         asked = cast("Mapping[str, list[ScopeRecord]]", change.body["ceiling"])["scopes"]
@@ -240,7 +243,7 @@ def _digest(*parts: str) -> bytes:
     return digest.digest()
 
 
-def _find(login: Login, read: Callable[[bytes], Session | None]) -> tuple[bytes, Session | None]:
+def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> tuple[bytes, Session | None]:
     """Return the id of a login's present session, and the session if it was opened.
 
     Raises IdentityRefused SESSION_ENDED for a login that was ended, and for a token that is not younger than
@@ -275,12 +278,12 @@ def _current(group: Group, session_id: bytes) -> Session | None:
     return group.rows.leased_session(session_id)
 
 
-def _is_fresh(login: Login, session: Session) -> bool:
+def _is_fresh(login: ProvenLogin, session: Session) -> bool:
     """Return True for a token that was issued after the last renewal of a lease."""
     return login.identity.issued_at_ms > session.lease_deadline_ms - session.lease_ms
 
 
-def _given_by(provider: IdentityProvider) -> re.Pattern[str]:
+def _subjects_of(provider: IdentityProvider) -> re.Pattern[str]:
     """Return a pattern of all subjects that a provider's tokens can give, and of some that look alike."""
     template = ".*".join(map(re.escape, PLACEHOLDER.split(provider.subject)[::2]))
     return re.compile(f"(?:{template}|client:.*)" if provider.machines else template, re.DOTALL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -36,13 +36,15 @@ class ReceiptMetrics:
 
     ``receipts`` are those that were given, in the order of :data:`RECEIPT_STATES`; ``used_after_end`` the
     calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
-    :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events.
+    :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events; ``identity_openings`` the openings
+    by tokens of identity providers, by provider and outcome.
     """
 
     receipts: tuple[int, int, int] = (0, 0, 0)
     used_after_end: int = 0
     verifiers: tuple[int, int] = (0, 0)
     event_watchers: int = 0
+    identity_openings: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def families(self) -> Iterator[Family]:
         """Yield the metrics."""
@@ -52,6 +54,7 @@ class ReceiptMetrics:
             VERIFIERS, {(state,): n for state, n in zip(VERIFIER_STATES, self.verifiers, strict=True)}
         )
         yield family(EVENT_WATCHERS, self.event_watchers)
+        yield family(IDENTITY_OPENINGS, self.identity_openings)
 
 
 class ClusterNumbers(Protocol):
@@ -273,6 +276,12 @@ RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by their stat
 USED_AFTER_END: Final = counter("used_after_end", "Calls with a token of a session after its end.")
 VERIFIERS: Final = gauge("verifiers", "Registered verifiers, by their state.", "state")
 EVENT_WATCHERS: Final = gauge("event_watchers", "Open streams of events.")
+IDENTITY_OPENINGS: Final = counter(
+    "identity_openings",
+    "Openings by tokens of identity providers: OPENED, or the word of the refusal.",
+    "provider",
+    "outcome",
+)
 
 # A server has metrics of its own for the readiness of its processes.
 METRICS: Final = (

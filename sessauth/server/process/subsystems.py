@@ -97,7 +97,7 @@ class ControlSubsystems:
         ]
 
     def metrics(self) -> ReceiptMetrics:
-        """Return the metrics of receipts, verifiers and events."""
+        """Return the metrics of receipts, verifiers, events and logins."""
         states = [state for _, state in self.registry.all()]
         late = sum(state is not VerifierState.ACKNOWLEDGED for state in states)
         issued = self.receipts.issued
@@ -110,6 +110,7 @@ class ControlSubsystems:
             used_after_end=self.uses_after_end.total,
             verifiers=(len(states) - late, late),
             event_watchers=self.events.watchers,
+            identity_openings=self.logins.openings,
         )
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from ...v1 import session_service_pb2 as session_pb
 from ...v1 import token_pb2
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
-from ..identity.login_sessions import OPENED, Login, LoginSessions
+from ..identity.login_sessions import OPENED, LoginSessions, ProvenLogin
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..rpc.finisher import ON_A_THREAD, Steps
@@ -233,7 +233,7 @@ class SessionService(Service):
             receipt=None if receipt is None else request_fields.receipt_message(receipt),
         )
 
-    def _login(self, request: session_pb.OpenSessionRequest) -> Login | None:
+    def _login(self, request: session_pb.OpenSessionRequest) -> ProvenLogin | None:
         """Return the login that a request proves; None for one without a token."""
         if not request.identity_token:
             return None
@@ -244,7 +244,7 @@ class SessionService(Service):
         return self.logins.prove(request.identity_token, opening=True)
 
     def _open_below(
-        self, login: Login, change: Change, call: CallContext
+        self, login: ProvenLogin, change: Change, call: CallContext
     ) -> Steps[tuple[ChangeOutcome, Session | None]]:
         """Open a session below its login's, and count that."""
         provider = login.identity.provider.name
@@ -256,7 +256,7 @@ class SessionService(Service):
         self.logins.count(provider, OPENED)
         return opened
 
-    def _ceilings_above(self, parent: Session | None, login: Login | None) -> Iterable[CeilingOf]:
+    def _ceilings_above(self, parent: Session | None, login: ProvenLogin | None) -> Iterable[CeilingOf]:
         """Return the ceilings above a session that is opened; of a login without a session its terms."""
         if login is not None:
             parent = self.logins.session_of(login)

@@ -1,8 +1,7 @@
-"""Libraries that the server needs: libnghttp2, for TLS OpenSSL, for identity providers joserfc."""
+"""Libraries of the system that the server needs: libnghttp2, and OpenSSL where TLS is asked for."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Final
 
 from ...errors import ConfigError
@@ -19,7 +18,7 @@ def require_libraries(config: Config | None = None) -> str:
     """Return the version of libnghttp2.
 
     Raises ConfigError with the commands that install a library which is missing. OpenSSL is needed if
-    ``config`` has an address with TLS, joserfc if it has identity providers.
+    ``config`` has an address with TLS.
     """
     try:
         version = _load()
@@ -29,8 +28,6 @@ def require_libraries(config: Config | None = None) -> str:
     if tcp is not None and (tcp.address or tcp.check_address) and not tcp.insecure_tcp:
         if problem := _tls_problem():
             raise ConfigError(f"TLS of [tcp] needs OpenSSL 3: {problem}; {OPENSSL_PACKAGES}")
-    if config is not None and config.identity_providers and find_spec("joserfc") is None:
-        raise ConfigError("identity_providers: needs joserfc; pip install 'sessauth[identity]'")
     return version
 
 

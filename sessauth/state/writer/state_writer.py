@@ -512,10 +512,7 @@ class StateWriter(StateQueries):
         return self._source
 
     def submit(self, change: Change) -> Future[ChangeOutcome]:
-        """Queue a change; the future gives its outcome once it is durable. A rejection is an outcome.
-
-        Raises and fails as :meth:`submit_for`.
-        """
+        """Queue a change as :meth:`submit_for`; the future gives its outcome. A rejection is an outcome."""
         return self.submit_for(change, lambda outcome, group: outcome)
 
     def submit_for(
@@ -527,12 +524,10 @@ class StateWriter(StateQueries):
         """Queue a change; the future gives ``result`` of its outcome and of the group, once it is durable.
 
         ``result`` is called by the writer's thread, and reads the rows as the change left them; without a
-        group for a change that can't be logged. ``prepare`` is called there before, and returns the change in
-        its final form; the session that it may open itself is in the same commit.
-
-        The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or StateError
-        (braked, or the wall clock is suspect), and what ``prepare`` raises. Raises StateError if the writer
-        is closed or the queue is full.
+        group for a change that can't be logged. ``prepare``, called before it there, returns the change as it
+        is to be, and may open a session. The future raises as ``prepare``, and StateFull (above the 85 %
+        mark), OutcomeUnknown (the commit failed), or StateError (braked, or the wall clock is suspect).
+        Raises StateError if the writer is closed or the queue is full.
         """
         self._require_own_process()
         encoded, wrong = encode_or_refuse(change)
@@ -547,7 +542,7 @@ class StateWriter(StateQueries):
         def work(group: Group) -> T:
             return result(group.submit(change if prepare is None else prepare(group, change)), group)
 
-        size = len(encoded) if prepare is None else len(encoded) + layout.MAX_FILLED_BYTES
+        size = len(encoded) + (0 if prepare is None else layout.MAX_FILLED_BYTES)
         return self._queue.add(Job(work, size, only_removes_authority=only_removes_authority(change)))
 
     def keep_alive(self, session_id: bytes) -> Future[int]:
