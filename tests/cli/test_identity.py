@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.identity_tokens import claims, public_jwk, signed
+from tests.support.service import running
 
-from .conftest import Ran, Run
+from .conftest import Ran, Run, invoke
 
 SETTINGS = """
 [[identity_providers]]
@@ -75,3 +77,46 @@ def test_faults_of_the_settings_are_named(run: Run, home: Path) -> None:
     assert (explained(run).code, "jwks_file" in explained(run).err) == (5, True)
     (home / "sessauth.toml").write_text("")
     assert (explained(run).code, "no identity provider" in explained(run).err) == (2, True)
+
+
+def test_a_session_is_opened_and_kept_by_the_token_in_a_file(tmp_path: Path) -> None:
+    """Neither a subject nor a parent is stated; the token is never an argument, and never shown."""
+    keys, file = tmp_path / "corp.json", tmp_path / "id.jwt"
+    keys.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+    now = int(time.time())
+    token = signed(claims(iat=now, exp=now + 300, auth_time=now - 60))
+    file.write_text(token + "\n")
+    provider = {**tomllib.loads(SETTINGS)["identity_providers"][0], "jwks_file": str(keys), "labels": {}}
+    opening = ("session", "open", "--ceiling", "read:tickets/1")
+    with running(identity_providers=[provider]) as service:
+        home = service.made.state_dir.parent
+        opened = invoke("--home", home, *opening, "--identity-token", file, "--json").json
+        from_stdin = invoke("--home", home, *opening, "--identity-token", "-", "--json", stdin=token).json
+        kept = invoke("--home", home, "session", "keep-alive", opened["id"], "--identity-token", file)
+        faults = [
+            invoke("--home", home, *opening, *options)
+            for options in (
+                (),
+                ("--identity-token", token),
+                ("--identity-token", file, "--parent", opened["id"]),
+                ("--identity-token", "-", "--ceiling-file", "-"),
+                ("--identity-token", tmp_path / "none"),
+                ("--subject", "user:ann"),
+            )
+        ]
+
+    assert opened["subject"] == "user:ann"
+    assert from_stdin["parent_id"] == opened["parent_id"] != ""
+    assert (kept.code, kept.out.startswith("lease lapses")) == (0, True)
+    said = (
+        "--subject",
+        "shows in ps",
+        "--parent: ",
+        "only one",
+        "can't read",
+        "IDENTITY_REQUIRED: --subject: ",
+    )
+    for fault, words in zip(faults, said, strict=True):
+        assert words in fault.err
+        assert token[-20:] not in fault.err
+    assert [fault.code for fault in faults] == [2, 2, 2, 2, 2, 3]

@@ -110,7 +110,7 @@ class LoginSessions:
         self._openings = Counter({(each.name, OPENED): 0 for each in self._providers})
 
     @property
-    def openings(self) -> Mapping[tuple[str, str], int]:
+    def openings(self) -> Mapping[tuple[str, ...], int]:
         """Counts of openings by provider, empty where none is known, and by outcome: a word, or OPENED."""
         with self._lock:
             return dict(self._openings)

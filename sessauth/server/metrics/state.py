@@ -44,7 +44,7 @@ class ReceiptMetrics:
     used_after_end: int = 0
     verifiers: tuple[int, int] = (0, 0)
     event_watchers: int = 0
-    identity_openings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    identity_openings: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     def families(self) -> Iterator[Family]:
         """Yield the metrics."""

@@ -1,0 +1,53 @@
+"""Sessions below a login in a cluster: any server takes the token, and the leader judges it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from sessauth.v1 import session_service_pb2 as pb
+from tests.support.carried import OneEngine
+from tests.support.cluster_servers import two_servers
+from tests.support.identity_tokens import ISSUER, claims, public_jwk, signed
+from tests.support.service import RpcError, home_folder
+
+OPEN = "SessionService/OpenSession"
+
+
+def test_a_server_that_follows_hands_a_token_on(engine: OneEngine) -> None:
+    """One login has one session, whichever server it comes to; a refusal keeps its word."""
+    with home_folder() as home:
+        keys = home / "corp.json"
+        keys.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+        settings = {
+            "identity_providers": [
+                {
+                    "name": "corp",
+                    "issuer": ISSUER,
+                    "clients": ["desk"],
+                    "jwks_file": str(keys),
+                    "grants": [{"ceiling": ["read:**"]}],
+                }
+            ]
+        }
+        now = int(time.time())
+        token = signed(claims(iat=now, exp=now + 300, auth_time=now - 60))
+        request = pb.OpenSessionRequest(
+            subject="agent:a", ceiling=["read:files/**"], identity_token=token, lease_ms=60_000
+        )
+        with two_servers(home, ["127.0.0.1:1"], settings, settings) as (one, two):
+            sessions = [server.operator.call(OPEN, request).session for server in (one, two, two)]
+            keep = pb.KeepAliveRequest(session_id=sessions[0].parent_id, identity_token=token)
+            kept = [
+                server.operator.call("SessionService/KeepAlive", keep).lease_deadline_ms
+                for server in (one, two)
+            ]
+            two.operator.call("SessionService/EndSession", pb.EndSessionRequest(session_id=keep.session_id))
+            with pytest.raises(RpcError) as refused:
+                two.operator.call(OPEN, request)
+
+    assert len({session.parent_id for session in sessions}) == 1
+    assert kept[0] == kept[1]
+    assert (refused.value.word, refused.value.field) == ("IDENTITY_SESSION_ENDED", "identity_token")
