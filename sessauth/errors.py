@@ -86,9 +86,9 @@ class IdentityRefused(TokenError):
     Nothing of the token is repeated.
     """
 
-    def __init__(self, fault: str, detail: str) -> None:
+    def __init__(self, fault: str, detail: str = "") -> None:
         """Keep the stable word."""
-        super().__init__(f"{fault}: {detail}")
+        super().__init__(f"{fault}: {detail}" if detail else fault)
         self.fault = str(fault)
 
 

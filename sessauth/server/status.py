@@ -144,8 +144,8 @@ def word_of(error: BaseException) -> str:
         return error.reason
     if isinstance(error, errors.Rejected):
         return error.word if error.word in CODES else "INTERNAL"
-    if isinstance(error, errors.IdentityRefused):
-        return error.fault if error.fault in CODES else "INTERNAL"
+    if isinstance(error, errors.IdentityRefused) and error.fault in CODES:
+        return error.fault
     for kind, word in WORDS:
         if isinstance(error, kind):
             return word

@@ -120,6 +120,20 @@ def test_actors_stand_nearest_first() -> None:
     assert found.actors == ("agent", "planner")
 
 
+def test_a_token_of_a_certificate_counts_beside_it_alone() -> None:
+    """RFC 8705; a second proof that is asked for is not known here."""
+    bound, both = {"x5t#S256": "A" * 43}, {"x5t#S256": "A" * 43, "jkt": "x"}
+
+    def judged(confirmation: dict[str, str], certificate: str) -> ProvenIdentity:
+        token = signed(claims(cnf=confirmation))
+        return verify(token, PROVIDERS, lambda *_: key_set(), NOW_MS, certificate)
+
+    assert judged(bound, "A" * 43).subject == "ann"
+    for confirmation, certificate in ((bound, ""), (bound, "B" * 43), (both, "A" * 43), ({}, "")):
+        with pytest.raises(IdentityRefused, match="IDENTITY_PROOF_REQUIRED"):
+            judged(confirmation, certificate)
+
+
 def test_a_machine_is_no_user() -> None:
     """The token of a client for itself counts only where that is set."""
     token = signed(access_claims(sub="desk", auth_time=None), typ="at+jwt")

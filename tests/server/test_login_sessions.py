@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import logging
 import time
@@ -12,11 +14,14 @@ from typing import Any
 
 import pytest
 
-from sessauth.client import Client
+from sessauth.client import Client, Tls
+from sessauth.client._requests.sessions import keep_alive, open_session
 from sessauth.clock import FixedClock
 from sessauth.errors import IdentityRefused, NotFound, Rejected, Unavailable, UsageError
 from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.server.identity.login_sessions import OPENED, OWNER
+from sessauth.server.keys.certificates import first_der
+from tests.support.authority import NEEDS_OPENSSL, Authority
 from tests.support.identity_tokens import ISSUER, SERVICE, access_claims, claims, public_jwk, signed
 from tests.support.service import Service, running
 
@@ -132,7 +137,7 @@ def test_the_first_token_opens_the_session_of_the_login_too(
     }
     assert [(fact.name, fact.value, fact.visible) for fact in login.facts] == [("acr", "2", False)]
     assert service.control is not None
-    assert service.control.subsystems.logins.openings == {("corp", OPENED): 1}
+    assert service.control.subsystems.metrics().identity_openings == {("corp", OPENED): 1}
 
 
 def test_first_tokens_at_once_open_one_session_of_the_login(
@@ -322,6 +327,23 @@ def test_an_agent_that_can_not_be_opened_opens_no_login(
     assert everything(operator) == []
 
 
+def test_a_later_token_that_gives_less_opens_less(corp: Provider) -> None:
+    """The login's session keeps the ceiling of its first token; another has what its own token gives."""
+    settings = corp.settings
+    settings["grants"] = [
+        {"ceiling": ["read:tickets/**"]},
+        {"when": {"groups": "lead"}, "ceiling": ["write:tickets/**"]},
+    ]
+    with running(corp.clock, identity_providers=[settings]) as service:
+        path = str(service.made.socket)
+        with Client(path, credential_file=service.made.credential_file, timeout_ms=20_000) as client:
+            login_id = opened(client, corp.token(groups=["lead"]), ceiling=["write:tickets/**"]).parent_id
+            for ceiling in (["write:tickets/1"], ["read,write:tickets/1"], ["*:tickets/*"]):
+                with pytest.raises(Rejected, match="WIDENS"):
+                    opened(client, corp.token(), ceiling=ceiling)
+            assert opened(client, corp.token(), ceiling=["read:tickets/1"]).parent_id == login_id
+
+
 def test_a_suspended_login_opens_nothing(desk: Client, operator: Client, corp: Provider) -> None:
     """Until it is resumed."""
     login_id = opened(desk, corp.token()).parent_id
@@ -352,6 +374,35 @@ def test_an_id_jag_opens_one_session(desk: Client, corp: Provider) -> None:
     assert opened(desk, corp.token()).parent_id == agent.parent_id
     desk.end(agent.id)
     assert fault_of(desk, token) == "IDENTITY_REPLAYED"
+
+
+@NEEDS_OPENSSL
+def test_a_token_bound_to_a_certificate_counts_on_its_connection(corp: Provider, tmp_path: Path) -> None:
+    """It opens nothing by another certificate's connection, nor by the socket of this machine."""
+    authority = Authority(tmp_path, "ca")
+    authority.sign("server", "DNS:localhost")
+    tcp = {
+        "address": "127.0.0.1:0",
+        "certificate": str(tmp_path / "server.pem"),
+        "private_key": str(tmp_path / "server.key"),
+        "client_ca": str(tmp_path / "ca.pem"),
+    }
+    mine, other = (authority.sign(name, f"DNS:{name}.example") for name in ("mine", "other"))
+    digest = hashlib.sha256(first_der(mine[0].read_bytes())).digest()
+    token = corp.token(cnf={"x5t#S256": base64.urlsafe_b64encode(digest).rstrip(b"=").decode()})
+    terms: Any = {"subject": "agent:a", "ceiling": CEILING, "identity_token": token}
+    with running(corp.clock, identity_providers=[corp.settings], tcp=tcp) as service:
+        assert service.control is not None
+        target, file = f"localhost:{service.control.tcp_port}", service.made.credential_file
+        for pair, word in ((mine, ""), (other, "IDENTITY_PROOF_REQUIRED"), (None, "IDENTITY_PROOF_REQUIRED")):
+            tls = None if pair is None else Tls(tmp_path / "ca.pem", *pair)
+            place = str(service.made.socket) if pair is None else target
+            with Client(place, credential_file=file, tls=tls, timeout_ms=20_000) as client:
+                if not word:
+                    assert client.open_session(**terms).parent_id
+                    continue
+                with pytest.raises(IdentityRefused, match=word):
+                    client.open_session(**terms)
 
 
 def test_a_key_that_was_rotated_is_fetched_once_a_token_names_it(desk: Client, corp: Provider) -> None:
@@ -387,6 +438,8 @@ def _written(file: Path) -> bytes:
 def test_no_token_is_written_anywhere(corp: Provider, caplog: pytest.LogCaptureFixture) -> None:
     """Neither to the log at its most talkative, nor to any file of the home folder, accepted or not."""
     tokens = [corp.token(), corp.token(groups=[]), corp.token()[:-4] + "AAAA", "a.b.c" * 400]
+    terms: Any = {"subject": "a", "ceiling": CEILING, "identity_token": tokens[0]}
+    assert tokens[0] not in repr(open_session("", terms)) + repr(keep_alive(bytes(16), tokens[0]))
     with (
         caplog.at_level(logging.DEBUG),
         running(

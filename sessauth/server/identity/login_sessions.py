@@ -1,8 +1,8 @@
 """Logins as sessions: what a token of an identity provider opens is below the session of the token's login.
 
 The session of a login has an id that follows from issuer, subject and login, so that all first tokens find
-one row. Its end, by whomever, ends all sessions below it, and its ended row refuses every
-later token of that login. The row stays longer than a provider's tokens count (``max_age_ms``).
+one row. Its end, by whomever, ends all sessions below it, and its ended row refuses every later token of that
+login. The row stays longer than a provider's tokens count (``max_age_ms``).
 
 A lapse is no such end. After it a token that was issued later opens the next session of the login, whose id
 follows from the former one's.
@@ -14,16 +14,18 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Final, cast
 
 from ...clock import Clock, utc_text
-from ...errors import ConfigError, IdentityRefused, Rejected, SessauthError
+from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, SessauthError
 from ...model.change import Change, Rejection, open_session
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
+from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
 from ...state.rules.validation import RuleViolation, is_contained
@@ -93,6 +95,13 @@ class ProvenLogin:
         )
 
 
+@dataclass(slots=True, eq=False)
+class Opening:
+    """An opening by a token, which is counted: the provider whose token it seems to be, empty if none."""
+
+    provider: str = ""
+
+
 class LoginSessions:
     """Finds, opens and renews the sessions of logins."""
 
@@ -107,7 +116,9 @@ class LoginSessions:
             (each.name, _subjects_of(each)) for each in config.identity_providers if each.require_token
         ]
         self._lock = threading.Lock()
-        self._openings = Counter({(each.name, OPENED): 0 for each in self._providers})
+        self._openings: Counter[tuple[str, ...]] = Counter(
+            {(each.name, OPENED): 0 for each in self._providers}
+        )
 
     @property
     def openings(self) -> Mapping[tuple[str, ...], int]:
@@ -115,38 +126,43 @@ class LoginSessions:
         with self._lock:
             return dict(self._openings)
 
-    def count(self, provider: str, outcome: str) -> None:
-        """Count an opening by a token."""
+    @contextmanager
+    def counted(self, opening: Opening) -> Iterator[None]:
+        """Count an opening by a token by what becomes of it here; not if another server is to be asked."""
+        try:
+            yield
+        except NotLeader:
+            raise
+        except SessauthError as error:
+            self._count(opening.provider, word_of(error))
+            raise
+        self._count(opening.provider, OPENED)
+
+    def _count(self, provider: str, outcome: str) -> None:
         with self._lock:
             self._openings[provider, outcome] += 1
 
-    def prove(self, token: str, *, opening: bool = False) -> ProvenLogin:
-        """Return the login that a token proves now. ``opening``: a refusal is counted.
+    def prove(self, token: str, certificate: str = "", opening: Opening | None = None) -> ProvenLogin:
+        """Return the login that a token proves now. ``opening`` gets the name of its provider.
 
-        Raises IdentityRefused, ServerError IDENTITY_KEYS_UNAVAILABLE, and NotLeader where another server
-        opens sessions.
+        ``certificate`` is the thumbprint of the caller's, empty without one. Raises IdentityRefused,
+        ServerError IDENTITY_KEYS_UNAVAILABLE, and NotLeader where another server opens sessions.
         """
         self._writer.require_leading()
-        name = ""
 
         def keys_of(provider: IdentityProvider, kid: str) -> PublicKeys:
-            nonlocal name
-            name = provider.name
+            if opening is not None:
+                opening.provider = provider.name
             return self._keys.keys(provider, kid)
 
-        try:
-            now_ms = self._writer.now_ms()
-            identity = verify(token, self._providers, keys_of, now_ms)
-            terms = map_identity(identity)
-            if terms.ends_at_ms <= now_ms:
-                raise _refused(
-                    IdentityFault.EXPIRED,
-                    f"the login is older than max_session_ms of the provider {name}; log in anew",
-                )
-        except SessauthError as error:
-            if opening:
-                self.count(name, word_of(error))
-            raise
+        now_ms = self._writer.now_ms()
+        identity = verify(token, self._providers, keys_of, now_ms, certificate)
+        terms = map_identity(identity)
+        if terms.ends_at_ms <= now_ms:
+            raise _refused(
+                IdentityFault.EXPIRED,
+                f"the login is older than max_session_ms of {identity.provider.name}; log in again",
+            )
         return ProvenLogin(identity, terms)
 
     def require_token(self, subject: str, login: ProvenLogin | None) -> None:
@@ -169,7 +185,7 @@ class LoginSessions:
         """Return the living session of a login; None before it is opened. Raises IdentityRefused."""
         return _find(login, self._writer.effective_session)[1]
 
-    def hang(self, login: ProvenLogin, group: Group, change: Change) -> Change:
+    def place_below(self, login: ProvenLogin, group: Group, change: Change) -> Change:
         """Return the opening of a session as one below its login's session, which is opened if need be.
 
         Nothing is opened if the session itself could not be. Raises IdentityRefused, Rejected, and as
@@ -179,8 +195,12 @@ class LoginSessions:
         if group.first_outcome(change.id) is None:
             if login.opened_id and group.rows.session(login.opened_id) is not None:
                 raise _refused(IdentityFault.REPLAYED, "jti: the token has opened a session before")
+            _require_granted(login, parent, change)
             if parent is None:
-                self._open(login, parent_id, group, change)
+                group.require_applicable(change)
+                opening = login.opening(parent_id, change.actor)
+                group.require_applicable(opening)
+                group.submit(opening)
             elif parent.status is SessionStatus.SUSPENDED:
                 raise Rejected(Rejection.PARENT_NOT_LIVE, "identity_token: the login's session is suspended")
             elif _is_fresh(login, parent):
@@ -215,19 +235,6 @@ class LoginSessions:
             return group.keep_alive(login_id)
 
         return self._writer.decide(work, _RENEWAL_BYTES)
-
-    @staticmethod
-    def _open(login: ProvenLogin, session_id: bytes, group: Group, change: Change) -> None:
-        """Open the session of a login for a child that can be opened below it."""
-        group.require_applicable(change)
-        asked = cast("Mapping[str, list[ScopeRecord]]", change.body["ceiling"])["scopes"]
-        try:
-            is_contained(login.ceiling, asked, same_session=False)
-        except RuleViolation as violation:
-            raise Rejected(violation.word, violation.detail) from None
-        opening = login.opening(session_id, change.actor)
-        group.require_applicable(opening)
-        group.submit(opening)
 
 
 def _refused(fault: IdentityFault, detail: str) -> IdentityRefused:
@@ -281,6 +288,25 @@ def _current(group: Group, session_id: bytes) -> Session | None:
 def _is_fresh(login: ProvenLogin, session: Session) -> bool:
     """Return True for a token that was issued after the last renewal of a lease."""
     return login.identity.issued_at_ms > session.lease_deadline_ms - session.lease_ms
+
+
+def _require_granted(login: ProvenLogin, parent: Session | None, change: Change) -> None:
+    """Raise Rejected WIDENS for a session that has more than its token gives now.
+
+    A check holds it to the login's ceiling, which is that of the login's first token. If the token gives less
+    than that, a ceiling has to be proven to lie inside.
+    """
+    given = login.ceiling
+    asked = cast("Mapping[str, list[ScopeRecord]]", change.body["ceiling"])["scopes"]
+    try:
+        proven = is_contained(given, asked, same_session=False)
+    except RuleViolation as violation:
+        raise Rejected(violation.word, violation.detail) from None
+    if proven or parent is None:
+        return
+    held = (contains(given, layer, same_facts=True, same_session=True) for layer in parent.ceilings)
+    if not any(verdict > 0 for verdict, _ in held):
+        raise Rejected(Rejection.WIDENS, "ceiling: is not proven to lie inside what the token gives now")
 
 
 def _subjects_of(provider: IdentityProvider) -> re.Pattern[str]:

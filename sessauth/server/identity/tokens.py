@@ -84,11 +84,16 @@ KeysOf = Callable[[IdentityProvider, str], PublicKeys]
 
 
 def verify(
-    token: str | bytes, providers: Sequence[IdentityProvider], keys_of: KeysOf, now_ms: int
+    token: str | bytes,
+    providers: Sequence[IdentityProvider],
+    keys_of: KeysOf,
+    now_ms: int,
+    certificate: str = "",
 ) -> ProvenIdentity:
     """Return what a token proves at a time. ``keys_of`` returns a provider's keys; one of them is asked for.
 
-    Raises IdentityRefused, and what ``keys_of`` raises.
+    ``certificate`` is the SHA-256 of the caller's certificate in base64url; empty without one. Raises
+    IdentityRefused, and what ``keys_of`` raises.
     """
     data = token.encode() if isinstance(token, str) else token
     if len(data) > MAX_TOKEN_BYTES:
@@ -105,9 +110,10 @@ def verify(
     _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider, header["kid"]))
     kind = _kind_of(header, claims, provider)
     _check_parties(claims, provider, kind)
-    if "cnf" in claims:
+    # Bound to the certificate of a connection (RFC 8705, 3.1); another proof is not known here.
+    if "cnf" in claims and (not certificate or claims["cnf"] != {"x5t#S256": certificate}):
         raise IdentityRefused(
-            IdentityFault.PROOF_REQUIRED, "cnf: the token is bound to a key, and none is proven here"
+            IdentityFault.PROOF_REQUIRED, "cnf: the token is bound to a key that this call does not prove"
         )
     issued_ms, expires_ms = _times(claims, provider, kind, now_ms)
     login_ms = _login_time(claims, provider, kind, issued_ms, now_ms)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ... import limits
-from ...errors import SessauthError
+from ..._fast.codec import base64url
 from ...model import change as changes
 from ...model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from ...model.change import Change, ChangeOutcome, answer_approval
@@ -26,12 +26,13 @@ from ...v1 import session_service_pb2 as session_pb
 from ...v1 import token_pb2
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
-from ..identity.login_sessions import OPENED, LoginSessions, ProvenLogin
+from ..identity.login_sessions import LoginSessions, Opening, ProvenLogin
+from ..keys.certificates import first_der
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..rpc.finisher import ON_A_THREAD, Steps
 from ..sections import SessionSettings
-from ..status import invalid, refused, word_of
+from ..status import invalid, refused
 from ..writer.port import change_from, change_session, submit_and_wait
 from .base import Service, deadline_checked, readable, require_owner_visible, require_visible
 from .minting import CeilingOf, Minter, Minting, require_repeatable
@@ -62,6 +63,21 @@ class SessionService(Service):
     ) -> Steps[session_pb.OpenSessionResponse]:
         """Open a session that the caller owns; an operator may name any owner."""
         self.require_grants()
+        if not request.identity_token:
+            return (yield from self._open(request, call, None))
+        opening = Opening()
+        with self.logins.counted(opening):
+            if request.parent_id:
+                raise invalid(
+                    "parent_id", "must be empty beside identity_token: the login's session is the parent"
+                )
+            login = self.logins.prove(request.identity_token, _thumbprint(call), opening)
+            return (yield from self._open(request, call, login))
+
+    def _open(
+        self, request: session_pb.OpenSessionRequest, call: CallContext, login: ProvenLogin | None
+    ) -> Steps[session_pb.OpenSessionResponse]:
+        """Open a session, below that of ``login`` if there is one."""
         principal = call.principal
         owner = request_fields.text(request.owner, "owner") or principal.name
         if owner != principal.name and principal.role != OPERATOR:
@@ -70,8 +86,9 @@ class SessionService(Service):
             raise refused("PERMISSION_DENIED", "observe: only an operator opens a session in observe mode")
         if request.ttl_ms > self.settings.max_ttl_ms:
             raise invalid("ttl_ms", f"must be at most {self.settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
-        login = self._login(request)
-        subject = request.subject or ("" if login is None else login.terms.subject)
+        subject = request_fields.text(request.subject, "subject") or (
+            "" if login is None else login.terms.subject
+        )
         if not subject:
             raise invalid("subject", "is required: whom or what the session is for")
         self.logins.require_token(subject, login)
@@ -107,10 +124,8 @@ class SessionService(Service):
             labels=_labels(request.labels),
             **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
-        if login is None:
-            outcome, session = yield from change_session(self.writer, change, call)
-        else:
-            outcome, session = yield from self._open_below(login, change, call)
+        prepare = None if login is None else partial(self.logins.place_below, login)
+        outcome, session = yield from change_session(self.writer, change, call, prepare)
         response = session_pb.OpenSessionResponse(
             session=self._shown(session, outcome.session_id, call), revision=outcome.revision
         )
@@ -164,7 +179,7 @@ class SessionService(Service):
         """Renew a lease, or by a token that of its login's session; returns its durable deadline."""
         session_id = request_fields.session_id(request.session_id)
         if request.identity_token:
-            login = self.logins.prove(request.identity_token)
+            login = self.logins.prove(request.identity_token, _thumbprint(call))
             living = self.logins.session_of(login)
             # The token is the right to a session that an issuer does not see.
             if living is None or living.id != session_id:
@@ -233,29 +248,6 @@ class SessionService(Service):
             receipt=None if receipt is None else request_fields.receipt_message(receipt),
         )
 
-    def _login(self, request: session_pb.OpenSessionRequest) -> ProvenLogin | None:
-        """Return the login that a request proves; None for one without a token."""
-        if not request.identity_token:
-            return None
-        if request.parent_id:
-            raise invalid(
-                "parent_id", "must be empty beside identity_token: the login's session is the parent"
-            )
-        return self.logins.prove(request.identity_token, opening=True)
-
-    def _open_below(
-        self, login: ProvenLogin, change: Change, call: CallContext
-    ) -> Steps[tuple[ChangeOutcome, Session | None]]:
-        """Open a session below its login's, and count that."""
-        provider = login.identity.provider.name
-        try:
-            opened = yield from change_session(self.writer, change, call, partial(self.logins.hang, login))
-        except SessauthError as error:
-            self.logins.count(provider, word_of(error))
-            raise
-        self.logins.count(provider, OPENED)
-        return opened
-
     def _ceilings_above(self, parent: Session | None, login: ProvenLogin | None) -> Iterable[CeilingOf]:
         """Return the ceilings above a session that is opened; of a login without a session its terms."""
         if login is not None:
@@ -308,6 +300,16 @@ class SessionService(Service):
         """Return a session with its effective status."""
         session = require_visible(self.writer.effective_session(session_id), call)
         return request_fields.session_message(readable(self.writer, call)(session))
+
+
+def _thumbprint(call: CallContext) -> str:
+    """Return the SHA-256 of the caller's client certificate in base64url; empty without one.
+
+    The connection of a call that another host handed on shows that host's certificate.
+    """
+    pems = () if call.context.stated is not None else call.context.auth_context().get("x509_pem_cert", ())
+    der = first_der(pems[0]) if pems else b""
+    return base64url.encode(hashlib.sha256(der).digest()) if der else ""
 
 
 def _ceiling(request: session_pb.OpenSessionRequest | session_pb.NarrowSessionRequest) -> list[ScopeRecord]:
