@@ -229,7 +229,6 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "ending": "--to",
     "expires_at_ms": "--ttl",
     "id_prefix": "session_id",
-    "identity_token": "--identity-token",
     "next_key": "--to",
     "selector.labels": "--label",
     "selector.owner": "--owner",

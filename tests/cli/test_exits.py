@@ -39,6 +39,7 @@ EXPECTED = {
     errors.InvalidApproval: 2,
     errors.InvalidReceipt: 1,
     errors.Rejected: 3,
+    errors.IdentityRefused: 3,
     errors.ServerError: 3,
     errors.Unavailable: 4,
     errors.StateError: 5,

@@ -427,7 +427,7 @@ def open_(
         "--ceiling-file, --identity-token: only one can be read from stdin",
     )
     if not (options["subject"] or identity_token_file):
-        raise UsageError("give --subject, or --identity-token with the token that proves it")
+        raise UsageError("--subject: is required, unless --identity-token has the token that proves it")
     if options["parent_id"] and identity_token_file:
         raise UsageError("--parent: the parent is the login's session; leave it out beside --identity-token")
     options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])

@@ -86,9 +86,8 @@ class SessionService(Service):
             raise refused("PERMISSION_DENIED", "observe: only an operator opens a session in observe mode")
         if request.ttl_ms > self.settings.max_ttl_ms:
             raise invalid("ttl_ms", f"must be at most {self.settings.max_ttl_ms} ms (sessions.max_ttl_ms)")
-        subject = request_fields.text(request.subject, "subject") or (
-            "" if login is None else login.terms.subject
-        )
+        stated = request_fields.text(request.subject, "subject")
+        subject = stated or ("" if login is None else login.terms.subject)
         if not subject:
             raise invalid("subject", "is required: whom or what the session is for")
         self.logins.require_token(subject, login)
