@@ -17,6 +17,7 @@ from sessauth.server.config import from_dict
 from sessauth.server.identity.key_sets import MAX_BYTES, PublicKeys, fetch_keys
 from sessauth.server.identity.mapping import map_identity
 from sessauth.server.identity.tokens import verify
+from sessauth.server.process.control import changed_settings
 from tests.support.identity_tokens import (
     GRANTS,
     NOW_MS,
@@ -95,6 +96,14 @@ def test_settings_pass_to_other_processes_and_back() -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             from_dict({"identity_providers": entries})
+
+
+def test_a_provider_that_changed_takes_effect_at_the_next_start() -> None:
+    """A reload names it among the settings that wait."""
+    before, now = from_dict({}), from_dict({"home": "/x", "identity_providers": [TABLE]})
+
+    assert changed_settings(before, now) == ["identity_providers"]
+    assert changed_settings(now, now) == []
 
 
 def test_two_providers_may_share_subjects_where_both_say_so() -> None:

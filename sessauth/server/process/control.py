@@ -422,12 +422,14 @@ LOG_LEVEL = "server.log_level"
 
 def changed_settings(before: Config, now: Config) -> list[str]:
     """Return the names of the settings that differ, as ``limits.drain_ms``. Identities are no setting."""
-    return [
+    changed = [
         f"{section}.{entry.name}"
         for section, kind in SECTIONS.items()
         for entry in dataclasses.fields(kind)
         if getattr(getattr(before, section), entry.name) != getattr(getattr(now, section), entry.name)
     ]
+    same = before.identity_providers == now.identity_providers
+    return changed if same else [*changed, "identity_providers"]
 
 
 def _read(config: Config) -> Config:
