@@ -85,6 +85,7 @@ _KINDS: Final[Mapping[ChangeKind, tuple[int, str, str]]] = {
     ChangeKind.ADD_CREDENTIAL: (1, "Create", "API key"),
     ChangeKind.REMOVE_CREDENTIAL: (4, "Delete", "API key"),
     ChangeKind.BAN_SESSIONS: (9, "Disable", "Opening of sessions"),
+    ChangeKind.CUT_LOGINS: (9, "Disable", "Login"),
 }
 _KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
     KeyStatus.ACTIVE: (10, "Activate"),
@@ -195,6 +196,9 @@ def _named(kind: ChangeKind | None, body: Mapping[str, Any], session: str) -> di
         return {"name": str(body["name"])}
     if kind is ChangeKind.BAN_SESSIONS and body.get("selector"):
         return {"name": str(SessionSelector.from_record(body["selector"]))}
+    if kind is ChangeKind.CUT_LOGINS and body.get("issuer"):
+        stated = (str(body[name]) for name in ("issuer", "subject", "sid") if body.get(name))
+        return {"name": " ".join(stated)}
     return {"uid": session} if session else {"name": "state"}
 
 

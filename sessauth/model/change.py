@@ -110,6 +110,7 @@ class ChangeKind(Enum):
     ADD_CREDENTIAL = "add_credential"
     REMOVE_CREDENTIAL = "remove_credential"
     BAN_SESSIONS = "ban_sessions"
+    CUT_LOGINS = "cut_logins"
 
 
 class Rejection(StrEnum):
@@ -371,6 +372,33 @@ def ban_sessions(
     """Refuse new sessions that a selector fits, for so many ms; 0 lifts its ban."""
     body = {"selector": selector.to_record(), "for_ms": for_ms, "reason": reason}
     return Change(change_id, ChangeKind.BAN_SESSIONS, body, actor=actor)
+
+
+def cut_logins(
+    change_id: str,
+    issuer: str,
+    up_to_ms: int,
+    keep_ms: int,
+    reason: str = "",
+    *,
+    subject: str = "",
+    sid: str = "",
+    actor: str = "",
+) -> Change:
+    """Refuse tokens of an identity provider whose login was not after ``up_to_ms``.
+
+    They are those of one user (``subject``), of one login (``sid``), or without both of all of the issuer.
+    ``keep_ms`` is how long the cut is kept: longer than a token counts.
+    """
+    body = {
+        "issuer": issuer,
+        "subject": subject,
+        "sid": sid,
+        "up_to_ms": up_to_ms,
+        "keep_ms": keep_ms,
+        "reason": reason,
+    }
+    return Change(change_id, ChangeKind.CUT_LOGINS, body, actor=actor)
 
 
 def purge_session(change_id: str, session_id: bytes, *, actor: str = "") -> Change:

@@ -159,7 +159,8 @@ def server_instance(key_id: bytes) -> bytes:
 # Formats of records. Each change kind and carried row has the format that it came with, in
 # state/writer/group.py.
 OLDEST_FORMAT: Final = 1
-FORMAT: Final = 2
+SECOND_FORMAT: Final = 2
+FORMAT: Final = 3
 _GROUP_LABEL: Final = b"sessauth/group/v1\x00"
 _DIGEST_LABEL: Final = b"sessauth/group-digest/v1\x00"
 # Keys of servers are in the table of issuer keys. No credential has a name with this prefix, so no token of a

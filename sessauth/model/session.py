@@ -300,6 +300,25 @@ class SessionBans(Record):
         return tuple(ban for ban in self.bans if ban.until_ms > at_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class LoginCut(Record):
+    """A moment up to which logins of an identity provider don't count any more. Times are in ms since 1970.
+
+    They are those of a ``subject`` (the provider's ``sub``), of a ``sid``, or without both of the ``issuer``.
+    ``place`` is its latest one in the queue of cuts.
+    """
+
+    issuer: str
+    subject: str
+    sid: str
+    up_to_ms: int
+    keep_until_ms: int
+    reason: str
+    cut_by: str
+    cut_at_ms: int
+    place: int
+
+
 class SessionLookup(Protocol):
     """A reader of sessions by id."""
 

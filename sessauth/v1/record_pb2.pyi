@@ -176,7 +176,7 @@ class KeyRecord(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., status: _Optional[_Union[KeyStatus, str]] = ..., owner: _Optional[str] = ..., added_at_ms: _Optional[int] = ..., activated_at_ms: _Optional[int] = ..., retired_at_ms: _Optional[int] = ..., distrusted_at_ms: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval", "add_credential", "remove_credential", "ban_sessions")
+    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval", "add_credential", "remove_credential", "ban_sessions", "cut_logins")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +201,7 @@ class Change(_message.Message):
     ADD_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     REMOVE_CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     BAN_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    CUT_LOGINS_FIELD_NUMBER: _ClassVar[int]
     format: int
     id: str
     session_id: bytes
@@ -225,7 +226,8 @@ class Change(_message.Message):
     add_credential: AddCredential
     remove_credential: RemoveCredential
     ban_sessions: BanSessions
-    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ..., ban_sessions: _Optional[_Union[BanSessions, _Mapping]] = ...) -> None: ...
+    cut_logins: CutLogins
+    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ..., add_credential: _Optional[_Union[AddCredential, _Mapping]] = ..., remove_credential: _Optional[_Union[RemoveCredential, _Mapping]] = ..., ban_sessions: _Optional[_Union[BanSessions, _Mapping]] = ..., cut_logins: _Optional[_Union[CutLogins, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms", "observe", "mint_digest")
@@ -540,6 +542,44 @@ class BanSessions(_message.Message):
     for_ms: int
     reason: str
     def __init__(self, selector: _Optional[_Union[SessionSelector, _Mapping]] = ..., for_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CutLogins(_message.Message):
+    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_ms", "reason")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    SID_FIELD_NUMBER: _ClassVar[int]
+    UP_TO_MS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    issuer: str
+    subject: str
+    sid: str
+    up_to_ms: int
+    keep_ms: int
+    reason: str
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LoginCut(_message.Message):
+    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_until_ms", "reason", "cut_by", "cut_at_ms", "place")
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    SID_FIELD_NUMBER: _ClassVar[int]
+    UP_TO_MS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CUT_BY_FIELD_NUMBER: _ClassVar[int]
+    CUT_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    issuer: str
+    subject: str
+    sid: str
+    up_to_ms: int
+    keep_until_ms: int
+    reason: str
+    cut_by: str
+    cut_at_ms: int
+    place: int
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_until_ms: _Optional[int] = ..., reason: _Optional[str] = ..., cut_by: _Optional[str] = ..., cut_at_ms: _Optional[int] = ..., place: _Optional[int] = ...) -> None: ...
 
 class SessionBan(_message.Message):
     __slots__ = ("selector", "until_ms", "reason", "set_by", "set_at_ms")

@@ -10,10 +10,11 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import RecordRefused, Rejected, StateUnusable
-from sessauth.model.change import ChangeKind, ban_sessions, end_session
+from sessauth.model.change import ChangeKind, ban_sessions, cut_logins, end_session
 from sessauth.model.host import (
     FORMAT,
     OLDEST_FORMAT,
+    SECOND_FORMAT,
     CarriedRow,
     HostApplied,
     HostRecord,
@@ -146,6 +147,25 @@ def test_a_ban_of_new_sessions_waits(upgrade: Upgrade) -> None:
     assert refused.value.word == "OLD_FORMAT"
     upgrade.one.writer.run(upgrade.one.carried.raise_format)
     assert upgrade.one.writer.submit(ban).result().applied
+    upgrade.two.follow()
+    assert upgrade.two.tables() == upgrade.one.tables()
+
+
+def test_a_cut_of_logins_waits_for_the_third_format(
+    upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ban does not, as it came with the second."""
+    with monkeypatch.context() as patched:
+        patched.setattr("sessauth.state.replication.carried_log.FORMAT", SECOND_FORMAT)
+        upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    assert upgrade.writes == SECOND_FORMAT
+    assert upgrade.one.writer.submit(ban_sessions("ban", SessionSelector("a"), 1000)).result().applied
+    cut = cut_logins("cut", "https://idp", 1, 1)
+    with pytest.raises(Rejected) as refused:
+        upgrade.one.writer.submit(cut).result()
+    assert refused.value.word == "OLD_FORMAT"
+    upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    assert upgrade.one.writer.submit(cut).result().applied
     upgrade.two.follow()
     assert upgrade.two.tables() == upgrade.one.tables()
 

@@ -22,6 +22,7 @@ from sessauth.model.change import (
     add_key,
     answer_approval,
     ban_sessions,
+    cut_logins,
     end_session,
     narrow_session,
     new_incarnation,
@@ -75,6 +76,9 @@ MAKERS: dict[str, _Make] = {
     "uncaller": lambda id_, session, n, now: remove_credential(id_, f"c{n % 4}"),
     "ban": lambda id_, session, n, now: ban_sessions(
         id_, SessionSelector(f"s{n % 3}"), 50 * (n % 4), actor="o"
+    ),
+    "cut": lambda id_, session, n, now: cut_logins(
+        id_, "https://idp", now - n, 1 + 20 * n, subject=f"u{n % 3}", actor="o"
     ),
     "incarnation": lambda id_, session, n, now: new_incarnation(id_, bytes([n]) * 16, now),
     "spend": lambda id_, session, n, now: spending(

@@ -208,6 +208,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (25, "add_credential", "message", False, True, "AddCredential"),
         (26, "remove_credential", "message", False, True, "RemoveCredential"),
         (27, "ban_sessions", "message", False, True, "BanSessions"),
+        (28, "cut_logins", "message", False, True, "CutLogins"),
     ),
     "OpenSession": (
         (1, "subject", "string", False, False, ""),
@@ -365,6 +366,25 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (1, "selector", "message", False, False, "SessionSelector"),
         (2, "for_ms", "uint64", False, False, ""),
         (3, "reason", "string", False, False, ""),
+    ),
+    "CutLogins": (
+        (1, "issuer", "string", False, False, ""),
+        (2, "subject", "string", False, False, ""),
+        (3, "sid", "string", False, False, ""),
+        (4, "up_to_ms", "uint64", False, False, ""),
+        (5, "keep_ms", "uint64", False, False, ""),
+        (6, "reason", "string", False, False, ""),
+    ),
+    "LoginCut": (
+        (1, "issuer", "string", False, False, ""),
+        (2, "subject", "string", False, False, ""),
+        (3, "sid", "string", False, False, ""),
+        (4, "up_to_ms", "uint64", False, False, ""),
+        (5, "keep_until_ms", "uint64", False, False, ""),
+        (6, "reason", "string", False, False, ""),
+        (7, "cut_by", "string", False, False, ""),
+        (8, "cut_at_ms", "uint64", False, False, ""),
+        (9, "place", "uint64", False, False, ""),
     ),
     "SessionBan": (
         (1, "selector", "message", False, False, "SessionSelector"),

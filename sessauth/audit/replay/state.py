@@ -263,7 +263,12 @@ def _base64(text: str) -> bytes:
 
 _OF_KEYS = (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS)
 # No decision depends on them.
-_OF_NO_DECISION = (ChangeKind.ADD_CREDENTIAL, ChangeKind.REMOVE_CREDENTIAL, ChangeKind.BAN_SESSIONS)
+_OF_NO_DECISION = (
+    ChangeKind.ADD_CREDENTIAL,
+    ChangeKind.REMOVE_CREDENTIAL,
+    ChangeKind.BAN_SESSIONS,
+    ChangeKind.CUT_LOGINS,
+)
 # Called with the record of a change whose result differs, and the result.
 Complaint = Callable[[ChangeRecord, str], None]
 

@@ -36,7 +36,7 @@ from ...model.change import (
     retry_change_id,
     settle_permit,
 )
-from ...model.host import FORMAT, ItemProof
+from ...model.host import SECOND_FORMAT, ItemProof
 from ...reasons import Reason, Stage
 from ...scopes.value import Number
 from ...state.host.proof_keys import TakesProofs
@@ -356,7 +356,7 @@ def _requested_approval(
         gateway=request.gateway,
     )
     # Hosts of an earlier version can't read more of it.
-    if group.writes >= FORMAT:
+    if group.writes >= SECOND_FORMAT:
         text = str(blocks[terms.block].scopes[terms.scope])
         # Escapes make a text longer than its token. An approver then reads the scope in the token.
         shown = len(text.encode()) <= limits.MAX_APPROVAL_SCOPE_BYTES

@@ -15,13 +15,13 @@ has it (``writer/committer.py``), and when its folder is opened.
 fact about a process that runs on this host, and belongs to it. A receipt is made of such facts.
 
 **The position** of the folder in the carried log is one row, written in the same transaction as the group
-itself. Bans are in the table too (``rules/validation.py``).
+itself. Bans and cuts of logins are in the table too (``rules/validation.py``, ``rules/logins.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -31,6 +31,7 @@ from ...model.host import (
     MAX_HOSTS,
     MAX_HOSTS_OF_PRINCIPAL,
     OLDEST_FORMAT,
+    SECOND_FORMAT,
     CarriedPosition,
     ClusterBrake,
     CredentialRecord,
@@ -40,6 +41,7 @@ from ...model.host import (
 from ...model.receipt import Receipt, RegistrationRecord
 from .. import layout
 from ..rules.effects import corrupt
+from ..rules.logins import CUTS, verify_cuts
 from ..rules.validation import session_bans
 from .rows import TxnRows
 
@@ -47,7 +49,7 @@ from .rows import TxnRows
 HOST: Final = b"h"
 MAX_NAME_BYTES: Final = 64
 # The format that the address of a server came with.
-_ADDRESS_FORMAT: Final = 2
+_ADDRESS_FORMAT: Final = SECOND_FORMAT
 
 MAX_ADDRESS_BYTES: Final = 300
 # About the size of a row in a commit.
@@ -423,6 +425,14 @@ def store_receipt(group: EvidenceGroup, finished: Receipt) -> None:
         group.put_carried(layout.EVIDENCE, RECEIPT + finished.session_id, finished.encode())
 
 
+def _pairs(rows: TxnRows, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the rows whose keys begin with ``prefix``."""
+    after = b""
+    while keys := rows.keys_after(layout.EVIDENCE, after, 512, prefix):
+        yield from ((key, rows.get(layout.EVIDENCE, key) or b"") for key in keys)
+        after = keys[-1]
+
+
 def verify_evidence(rows: TxnRows) -> tuple[int, int]:
     """Return the numbers of registrations and receipts; raises StateUnusable or ValueError at a wrong one."""
     count, after = 0, RECEIPT
@@ -436,6 +446,7 @@ def verify_evidence(rows: TxnRows) -> tuple[int, int]:
     cluster_brake(rows)
     verify_credentials(rows)
     session_bans(rows)
+    verify_cuts(_pairs(rows, CUTS))
     return len(registrations(rows)), count
 
 

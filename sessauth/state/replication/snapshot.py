@@ -24,6 +24,7 @@ from ..lmdb import rows as tallies
 from ..lmdb.cluster_rows import read_position
 from ..lmdb.environment import LmdbSource, open_environment, open_tables
 from ..lmdb.rows import TxnRows
+from ..rules.logins import CUTS
 from ..rules.validation import BANS
 from ..writer.group import Group
 from .carried_log import decode_record, require_signature
@@ -36,6 +37,7 @@ _CARRIED_EVIDENCE: Final = (
     cluster_rows.BRAKE,
     cluster_rows.CREDENTIAL,
     BANS,
+    CUTS,
 )
 # Rows of this host alone.
 _LOCAL_META: Final = frozenset({layout.PROBE_KEY})

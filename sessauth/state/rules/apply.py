@@ -5,8 +5,8 @@ in the same order reach the same rows and the same head. ``apply`` does all vali
 outcome of an invalid change is its rejection.
 
 The rules of issuer keys, of the incarnation and of a cluster's credentials are here, those of sessions in
-``sessions.py``, those of costs and approvals in ``calls.py``, and those of bans in ``validation.py``. Each
-returns effects (``effects.py``), or raises RuleViolation.
+``sessions.py``, those of costs and approvals in ``calls.py``, those of bans in ``validation.py``, and those
+of cuts of logins in ``logins.py``. Each returns effects (``effects.py``), or raises RuleViolation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ...model.host import MAX_CREDENTIALS, CredentialRecord, fault
 from ...model.session import Session
 from .. import layout
 from ..lmdb.cluster_rows import CREDENTIAL, CredentialsMark, credential_key, read_credential
-from . import calls, effects, sessions, validation
+from . import calls, effects, logins, sessions, validation
 from .effects import Delete, DeletePrefix, Effect, Put, Rows
 from .validation import RuleViolation, invalid, require_size, require_text
 
@@ -177,6 +177,7 @@ _RULES: dict[ChangeKind, Callable[[Rows, Change, int], Effect]] = {
     ChangeKind.ADD_CREDENTIAL: add_credential,
     ChangeKind.REMOVE_CREDENTIAL: remove_credential,
     ChangeKind.BAN_SESSIONS: validation.ban_sessions,
+    ChangeKind.CUT_LOGINS: logins.cut_logins,
 }
 _WITHOUT_SESSION = frozenset(
     {
@@ -186,6 +187,7 @@ _WITHOUT_SESSION = frozenset(
         ChangeKind.ADD_CREDENTIAL,
         ChangeKind.REMOVE_CREDENTIAL,
         ChangeKind.BAN_SESSIONS,
+        ChangeKind.CUT_LOGINS,
     }
 )
 
@@ -305,6 +307,7 @@ def only_removes_authority(change: Change) -> bool:
         ChangeKind.REVOKE,
         ChangeKind.PURGE_SESSION,
         ChangeKind.REMOVE_CREDENTIAL,
+        ChangeKind.CUT_LOGINS,
     )
 
 

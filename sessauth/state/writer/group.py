@@ -41,7 +41,7 @@ from ...model.change import (
     SessionTrace,
     end_session,
 )
-from ...model.host import FORMAT, OLDEST_FORMAT, CarriedRow
+from ...model.host import FORMAT, OLDEST_FORMAT, SECOND_FORMAT, CarriedRow
 from ...model.session import EndCause, Session, SessionStatus, ancestor_ids, lineage
 from .. import layout
 from ..lmdb import cluster_rows, terms
@@ -504,7 +504,8 @@ _OLDEST_KINDS: Final = frozenset(
         ChangeKind.ANSWER_APPROVAL,
     }
 )
-# Fields of a body that came later than its kind.
+_LATEST_KINDS: Final = frozenset({ChangeKind.CUT_LOGINS})
+# Fields of a body that came with the second format, later than its kind.
 _LATER_FIELDS: Final = frozenset({"observe", "enforce", "mint_digest"})
 _OLDEST_TABLES: Final = (layout.LEASES, layout.DUE)
 _OLDEST_EVIDENCE: Final = (cluster_rows.RECEIPT, HOST)
@@ -512,16 +513,18 @@ _OLDEST_EVIDENCE: Final = (cluster_rows.RECEIPT, HOST)
 
 def kind_format(kind: ChangeKind) -> int:
     """Return the format that a kind of change came with."""
-    return OLDEST_FORMAT if kind in _OLDEST_KINDS else FORMAT
+    if kind in _OLDEST_KINDS:
+        return OLDEST_FORMAT
+    return FORMAT if kind in _LATEST_KINDS else SECOND_FORMAT
 
 
 def change_format(change: Change) -> int:
     """Return the format that a change came with: of its kind, or of a later addition to it."""
     if not _LATER_FIELDS.isdisjoint(change.body) and any(map(change.body.get, _LATER_FIELDS)):
-        return FORMAT
+        return SECOND_FORMAT
     approval = change.body.get("approval")
     if isinstance(approval, dict) and (approval.get("scope_text") or approval.get("charges")):
-        return FORMAT
+        return SECOND_FORMAT
     return kind_format(change.kind)
 
 
@@ -530,7 +533,9 @@ def row_format(table: str, key: bytes, value: bytes) -> int:
     if table == layout.EVIDENCE and key.startswith(HOST) and value:
         return host_format(value)
     is_oldest = table in _OLDEST_TABLES or (table == layout.EVIDENCE and key.startswith(_OLDEST_EVIDENCE))
-    return OLDEST_FORMAT if is_oldest else FORMAT
+    if is_oldest:
+        return OLDEST_FORMAT
+    return SECOND_FORMAT if (table, key) == (layout.EVIDENCE, cluster_rows.BRAKE) else FORMAT
 
 
 @dataclass(frozen=True, slots=True)
