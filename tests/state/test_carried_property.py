@@ -156,6 +156,7 @@ class Pair:
             assert theirs[table] == ours[table], table
         assert evidence(self.other, b"r") == evidence(self.leader, b"r")
         assert evidence(self.other, b"c") == evidence(self.leader, b"c")
+        assert evidence(self.other, b"x") == evidence(self.leader, b"x")
         for member in (self.leader, self.other):
             member.writer.run(lambda group: verify(group.rows))
 
