@@ -383,12 +383,13 @@ def cut_logins(
     *,
     subject: str = "",
     sid: str = "",
+    without_sid: bool = False,
     actor: str = "",
 ) -> Change:
     """Refuse tokens of an identity provider whose login was not after ``up_to_ms``.
 
-    They are those of one user (``subject``), of one login (``sid``), or without both of all of the issuer.
-    ``keep_ms`` is how long the cut is kept: longer than a token counts.
+    They are those of one user (``subject``; ``without_sid``: which have no ``sid``), of one login (``sid``),
+    or without both of all of the issuer. ``keep_ms`` is how long the cut is kept: longer than a token counts.
     """
     body = {
         "issuer": issuer,
@@ -397,6 +398,7 @@ def cut_logins(
         "up_to_ms": up_to_ms,
         "keep_ms": keep_ms,
         "reason": reason,
+        "without_sid": without_sid,
     }
     return Change(change_id, ChangeKind.CUT_LOGINS, body, actor=actor)
 

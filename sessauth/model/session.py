@@ -305,7 +305,8 @@ class LoginCut(Record):
     """A moment up to which logins of an identity provider don't count any more. Times are in ms since 1970.
 
     They are those of a ``subject`` (the provider's ``sub``), of a ``sid``, or without both of the ``issuer``.
-    ``place`` is its latest one in the queue of cuts.
+    ``without_sid``: of the subject those alone that have no ``sid``. ``place`` is the latest one in the queue
+    of cuts.
     """
 
     issuer: str
@@ -317,6 +318,7 @@ class LoginCut(Record):
     cut_by: str
     cut_at_ms: int
     place: int
+    without_sid: bool = False
 
 
 class SessionLookup(Protocol):

@@ -544,23 +544,25 @@ class BanSessions(_message.Message):
     def __init__(self, selector: _Optional[_Union[SessionSelector, _Mapping]] = ..., for_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CutLogins(_message.Message):
-    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_ms", "reason")
+    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_ms", "reason", "without_sid")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     SID_FIELD_NUMBER: _ClassVar[int]
     UP_TO_MS_FIELD_NUMBER: _ClassVar[int]
     KEEP_MS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_SID_FIELD_NUMBER: _ClassVar[int]
     issuer: str
     subject: str
     sid: str
     up_to_ms: int
     keep_ms: int
     reason: str
-    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    without_sid: bool
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_ms: _Optional[int] = ..., reason: _Optional[str] = ..., without_sid: bool = ...) -> None: ...
 
 class LoginCut(_message.Message):
-    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_until_ms", "reason", "cut_by", "cut_at_ms", "place")
+    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_until_ms", "reason", "cut_by", "cut_at_ms", "place", "without_sid")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     SID_FIELD_NUMBER: _ClassVar[int]
@@ -570,6 +572,7 @@ class LoginCut(_message.Message):
     CUT_BY_FIELD_NUMBER: _ClassVar[int]
     CUT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_SID_FIELD_NUMBER: _ClassVar[int]
     issuer: str
     subject: str
     sid: str
@@ -579,7 +582,8 @@ class LoginCut(_message.Message):
     cut_by: str
     cut_at_ms: int
     place: int
-    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_until_ms: _Optional[int] = ..., reason: _Optional[str] = ..., cut_by: _Optional[str] = ..., cut_at_ms: _Optional[int] = ..., place: _Optional[int] = ...) -> None: ...
+    without_sid: bool
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_until_ms: _Optional[int] = ..., reason: _Optional[str] = ..., cut_by: _Optional[str] = ..., cut_at_ms: _Optional[int] = ..., place: _Optional[int] = ..., without_sid: bool = ...) -> None: ...
 
 class SessionBan(_message.Message):
     __slots__ = ("selector", "until_ms", "reason", "set_by", "set_at_ms")

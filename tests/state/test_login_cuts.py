@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from tests.support.changes import HOUR, NOW, MemoryRows
 ISSUER = "https://idp.corp/one"
 
 
-def cut(change_id: str, up_to_ms: int = NOW, keep_ms: int = HOUR, **of: str) -> Change:
+def cut(change_id: str, up_to_ms: int = NOW, keep_ms: int = HOUR, **of: Any) -> Change:
     """Return a change that cuts."""
     return cut_logins(change_id, of.pop("issuer", ISSUER), up_to_ms, keep_ms, **of, actor="op")
 
@@ -54,6 +55,16 @@ def test_a_login_that_was_cut_stays_so_at_any_time() -> None:
     assert rows.do(cut("1", sid="s")).applied
     assert cut_of_login(rows, ISSUER, "ann", "s", NOW + HOUR) is not None
     assert cut_of_login(rows, ISSUER, "ann", "t", NOW) is None
+
+
+def test_logins_without_a_sid_are_cut_alone() -> None:
+    """A provider that names a login and its user says nothing of the user's other logins."""
+    rows = MemoryRows()
+    assert rows.do(cut("1", subject="ann", without_sid=True)).applied
+    assert cut_of_login(rows, ISSUER, "ann", "", NOW) is not None
+    assert cut_of_login(rows, ISSUER, "ann", "", NOW + 1) is None
+    assert cut_of_login(rows, ISSUER, "ann", "s", NOW) is None
+    assert cut_of_login(rows, ISSUER, "bob", "", NOW) is None
 
 
 def test_an_earlier_moment_changes_nothing_of_a_later_one() -> None:
@@ -119,6 +130,7 @@ def test_a_full_queue_cuts_all_logins_of_the_issuer(monkeypatch: pytest.MonkeyPa
     [
         (cut("1", issuer=""), "issuer"),
         (cut("1", subject="a", sid="b"), "subject, sid"),
+        (cut("1", sid="b", without_sid=True), "subject, sid"),
         (cut("1", subject="a\0"), "subject"),
         (cut("1", sid="x" * 1025), "sid"),
         (cut("1", 0), "up_to_ms"),
@@ -139,7 +151,7 @@ def test_a_wrong_cut_names_its_field_and_writes_nothing(change: Change, named: s
 
 def test_damaged_rows_are_found(tmp_path: Path) -> None:
     """By what verifies a state, and by the reader of the cut."""
-    key = logins._key(ISSUER, "ann", "")
+    key = logins._key(ISSUER, "ann", "", False)
 
     def damage(group: Group) -> None:
         verify(group.rows)

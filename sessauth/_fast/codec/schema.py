@@ -374,6 +374,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (4, "up_to_ms", "uint64", False, False, ""),
         (5, "keep_ms", "uint64", False, False, ""),
         (6, "reason", "string", False, False, ""),
+        (7, "without_sid", "bool", False, False, ""),
     ),
     "LoginCut": (
         (1, "issuer", "string", False, False, ""),
@@ -385,6 +386,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (7, "cut_by", "string", False, False, ""),
         (8, "cut_at_ms", "uint64", False, False, ""),
         (9, "place", "uint64", False, False, ""),
+        (10, "without_sid", "bool", False, False, ""),
     ),
     "SessionBan": (
         (1, "selector", "message", False, False, "SessionSelector"),

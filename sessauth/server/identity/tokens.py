@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..._fast.codec import base64url
 from ...errors import IdentityRefused, StateError
@@ -95,19 +95,7 @@ def verify(
     ``certificate`` is the SHA-256 of the caller's certificate in base64url; empty without one. Raises
     IdentityRefused, and what ``keys_of`` raises.
     """
-    data = token.encode() if isinstance(token, str) else token
-    if len(data) > MAX_TOKEN_BYTES:
-        raise _malformed(f"{len(data)} bytes; at most {MAX_TOKEN_BYTES}")
-    parts = data.split(b".")
-    if len(parts) != 3:
-        raise _malformed(f"a JWT has three parts, not {len(parts)}")
-    header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
-    signature = _decoded(parts[2], "signature")
-    _check_header(header)
-    provider = _provider_of(claims, providers)
-    if header["alg"] not in provider.algorithms:
-        raise _malformed(f"alg: is none of those of the provider {provider.name} (algorithms)")
-    _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider, header["kid"]))
+    provider, header, claims = read_signed(token, providers, keys_of)
     kind = _kind_of(header, claims, provider)
     _check_parties(claims, provider, kind)
     # Bound to the certificate of a connection (RFC 8705, 3.1); another proof is not known here.
@@ -117,8 +105,8 @@ def verify(
         )
     issued_ms, expires_ms = _times(claims, provider, kind, now_ms)
     login_ms = _login_time(claims, provider, kind, issued_ms, now_ms)
-    subject, client = _text(claims, "sub"), _client(claims)
-    token_id = _text(claims, "jti", required=kind is TokenKind.ID_JAG)
+    subject, client = text_claim(claims, "sub"), _client(claims)
+    token_id = text_claim(claims, "jti", required=kind is TokenKind.ID_JAG)
     machine = bool(client) and subject == client and kind is TokenKind.ACCESS_TOKEN
     if machine and not provider.machines:
         raise IdentityRefused(
@@ -132,7 +120,7 @@ def verify(
         algorithm=header["alg"],
         subject=subject,
         client=client,
-        sid=_text(claims, "sid", required=False),
+        sid=text_claim(claims, "sid", required=False),
         token_id=token_id,
         logged_in_at_ms=login_ms,
         issued_at_ms=issued_ms,
@@ -143,11 +131,44 @@ def verify(
     )
 
 
-def _malformed(detail: str) -> IdentityRefused:
+class SignedStatement(NamedTuple):
+    """A JWT whose signature is that of a provider: nothing of its claims was looked at but the issuer."""
+
+    provider: IdentityProvider
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+
+
+def read_signed(
+    token: str | bytes, providers: Sequence[IdentityProvider], keys_of: KeysOf
+) -> SignedStatement:
+    """Return a token of a provider once its form and its signature are right.
+
+    Raises IdentityRefused, and what ``keys_of`` raises.
+    """
+    data = token.encode() if isinstance(token, str) else token
+    if len(data) > MAX_TOKEN_BYTES:
+        raise malformed(f"{len(data)} bytes; at most {MAX_TOKEN_BYTES}")
+    parts = data.split(b".")
+    if len(parts) != 3:
+        raise malformed(f"a JWT has three parts, not {len(parts)}")
+    header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
+    signature = _decoded(parts[2], "signature")
+    _check_header(header)
+    provider = _provider_of(claims, providers)
+    if header["alg"] not in provider.algorithms:
+        raise malformed(f"alg: is none of those of the provider {provider.name} (algorithms)")
+    _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider, header["kid"]))
+    return SignedStatement(provider, header, claims)
+
+
+def malformed(detail: str) -> IdentityRefused:
+    """Return the refusal of a token that can't be read."""
     return IdentityRefused(IdentityFault.MALFORMED, detail)
 
 
-def _wrong_kind(detail: str) -> IdentityRefused:
+def wrong_kind(detail: str) -> IdentityRefused:
+    """Return the refusal of a token that is meant for something else."""
     return IdentityRefused(IdentityFault.WRONG_KIND, detail)
 
 
@@ -157,9 +178,9 @@ def _decoded(part: bytes, name: str) -> bytes:
         text = part.decode("ascii")
         data = bytes(base64url.decode(text))
     except ValueError:
-        raise _malformed(f"{name}: no base64url") from None
+        raise malformed(f"{name}: no base64url") from None
     if base64url.encode(data) != text:
-        raise _malformed(f"{name}: no base64url without padding")
+        raise malformed(f"{name}: no base64url without padding")
     return data
 
 
@@ -167,21 +188,22 @@ def _object(part: bytes, name: str) -> dict[str, Any]:
     try:
         return read_object(_decoded(part, name), MAX_TOKEN_BYTES)
     except StateError as error:
-        raise _malformed(f"{name}: {error}") from None
+        raise malformed(f"{name}: {error}") from None
 
 
 def _check_header(header: Mapping[str, Any]) -> None:
     for name in _REFUSED_HEADERS:
         if name in header:
-            raise _malformed(f"header: {name} is not taken")
+            raise malformed(f"header: {name} is not taken")
     for name in ("alg", "kid"):
         if not isinstance(header.get(name), str) or not header[name]:
-            raise _malformed(f"header: {name} is required")
+            raise malformed(f"header: {name} is required")
     if not isinstance(header.get("typ", ""), str):
-        raise _malformed("header: typ must be a text")
+        raise malformed("header: typ must be a text")
 
 
-def _untrusted() -> IdentityRefused:
+def untrusted() -> IdentityRefused:
+    """Return the one refusal of all faults of trust."""
     return IdentityRefused(IdentityFault.UNTRUSTED, "no key of a provider of this service signed the token")
 
 
@@ -194,7 +216,7 @@ def _provider_of(claims: Mapping[str, Any], providers: Sequence[IdentityProvider
     for provider in providers:
         if provider.issuer == issuer:
             return provider
-    raise _untrusted()
+    raise untrusted()
 
 
 def _verify_signature(signed: bytes, signature: bytes, header: Mapping[str, Any], keys: PublicKeys) -> None:
@@ -203,17 +225,17 @@ def _verify_signature(signed: bytes, signature: bytes, header: Mapping[str, Any]
     key = keys.key(header["kid"], header["alg"])
     # Only the algorithm of the library is asked: it would read the header again, and warn of older names.
     if key is None or not JWSRegistry.algorithms[header["alg"]].verify(signed, signature, key):
-        raise _untrusted()
+        raise untrusted()
 
 
 def _kind_of(header: Mapping[str, Any], claims: Mapping[str, Any], provider: IdentityProvider) -> TokenKind:
     """Return the kind of a token. A security event and a logout token are none."""
     stated = header.get("typ", "").lower().removeprefix("application/")
     if "events" in claims or stated in ("secevent+jwt", "logout+jwt"):
-        raise _wrong_kind("typ: a statement about an identity is none")
+        raise wrong_kind("typ: a statement about an identity is none")
     if provider.kind != "oidc":
         if stated not in ("", "jwt", "jose"):
-            raise _wrong_kind(f"typ: the provider {provider.name} signs tokens of typ JWT")
+            raise wrong_kind(f"typ: the provider {provider.name} signs tokens of typ JWT")
         return {"kubernetes": TokenKind.KUBERNETES, "ci": TokenKind.CI, "spiffe": TokenKind.SVID}[
             provider.kind
         ]
@@ -222,7 +244,7 @@ def _kind_of(header: Mapping[str, Any], claims: Mapping[str, Any], provider: Ide
         return kind
     if stated in ("", "jwt") and any(name in claims for name in _ID_TOKEN_CLAIMS):
         return TokenKind.ID_TOKEN
-    raise _wrong_kind("typ: neither an ID token nor an access token of RFC 9068 (at+jwt) nor an ID-JAG")
+    raise wrong_kind("typ: neither an ID token nor an access token of RFC 9068 (at+jwt) nor an ID-JAG")
 
 
 def _check_parties(claims: Mapping[str, Any], provider: IdentityProvider, kind: TokenKind) -> None:
@@ -230,19 +252,19 @@ def _check_parties(claims: Mapping[str, Any], provider: IdentityProvider, kind: 
     stated = claims.get("aud")
     audience = [stated] if isinstance(stated, str) else stated
     if not isinstance(audience, list) or not audience or not all(isinstance(each, str) for each in audience):
-        raise _wrong_kind("aud: is required, a text or a list of texts")
+        raise wrong_kind("aud: is required, a text or a list of texts")
     if kind is TokenKind.ID_TOKEN:
         if not set(audience) <= set(provider.clients):
-            raise _wrong_kind(f"aud: is not of clients of the provider {provider.name}")
+            raise wrong_kind(f"aud: is not of clients of the provider {provider.name}")
         if (len(audience) > 1 or "azp" in claims) and claims.get("azp") not in provider.clients:
-            raise _wrong_kind(f"azp: is none of the clients of the provider {provider.name}")
+            raise wrong_kind(f"azp: is none of the clients of the provider {provider.name}")
         return
     if not provider.audience or provider.audience not in audience:
-        raise _wrong_kind(f"aud: does not name the audience of the provider {provider.name}")
+        raise wrong_kind(f"aud: does not name the audience of the provider {provider.name}")
     if provider.kind == "oidc" and claims.get("client_id") not in provider.clients:
-        raise _wrong_kind(f"client_id: is none of the clients of the provider {provider.name}")
+        raise wrong_kind(f"client_id: is none of the clients of the provider {provider.name}")
     if kind is TokenKind.KUBERNETES and not isinstance(_inner(claims, "kubernetes.io", "pod"), dict):
-        raise _wrong_kind("kubernetes.io/pod: is required: only tokens that are bound to a pod end with it")
+        raise wrong_kind("kubernetes.io/pod: is required: only tokens that are bound to a pod end with it")
 
 
 def _inner(claims: Mapping[str, Any], *names: str) -> object:
@@ -252,33 +274,34 @@ def _inner(claims: Mapping[str, Any], *names: str) -> object:
     return found
 
 
-def _expired(detail: str) -> IdentityRefused:
+def expired(detail: str) -> IdentityRefused:
+    """Return the refusal of a token whose times don't fit."""
     return IdentityRefused(IdentityFault.EXPIRED, detail)
 
 
-def _time(claims: Mapping[str, Any], name: str) -> int:
+def time_claim(claims: Mapping[str, Any], name: str) -> int:
     """Return a claim that is a time in seconds as ms; 0 if there is none. Raises IdentityRefused."""
     value = claims.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
-        raise _malformed(f"{name}: must be a time in seconds since 1970")
+        raise malformed(f"{name}: must be a time in seconds since 1970")
     return int(value * 1000)
 
 
 def _times(
     claims: Mapping[str, Any], provider: IdentityProvider, kind: TokenKind, now_ms: int
 ) -> tuple[int, int]:
-    issued_ms, expires_ms = _time(claims, "iat"), _time(claims, "exp")
+    issued_ms, expires_ms = time_claim(claims, "iat"), time_claim(claims, "exp")
     if not expires_ms:
-        raise _expired("exp: is required")
+        raise expired("exp: is required")
     if not issued_ms:
         if kind is not TokenKind.SVID:
-            raise _expired("iat: is required")
+            raise expired("iat: is required")
         # A JWT-SVID need not say it; its life is an hour at most as its makers advise.
         issued_ms = max(0, expires_ms - 3_600_000)
     if expires_ms <= now_ms:
-        raise _expired("exp: the token has expired")
-    if issued_ms > now_ms + MAX_SKEW_MS or _time(claims, "nbf") > now_ms + MAX_SKEW_MS:
-        raise _expired("iat, nbf: the token is of the future; compare the clocks of provider and server")
+        raise expired("exp: the token has expired")
+    if issued_ms > now_ms + MAX_SKEW_MS or time_claim(claims, "nbf") > now_ms + MAX_SKEW_MS:
+        raise expired("iat, nbf: the token is of the future; compare the clocks of provider and server")
     return issued_ms, expires_ms
 
 
@@ -286,29 +309,30 @@ def _login_time(
     claims: Mapping[str, Any], provider: IdentityProvider, kind: TokenKind, issued_ms: int, now_ms: int
 ) -> int:
     of_a_login = kind in (TokenKind.ID_TOKEN, TokenKind.ACCESS_TOKEN, TokenKind.ID_JAG)
-    login_ms = _time(claims, "auth_time") if of_a_login else 0
+    login_ms = time_claim(claims, "auth_time") if of_a_login else 0
     if of_a_login and not login_ms and provider.require_auth_time:
-        raise _wrong_kind(
+        raise wrong_kind(
             "auth_time: is required, since a refreshed token has a later iat than its login; have the client "
             "ask for max_age, or set require_auth_time = false"
         )
     login_ms = login_ms or issued_ms
     if login_ms > now_ms + MAX_SKEW_MS:
-        raise _expired("auth_time: the login is of the future")
+        raise expired("auth_time: the login is of the future")
     if now_ms - login_ms > provider.max_age_ms:
-        raise _expired(f"the login is older than max_age_ms of the provider {provider.name}; log in again")
+        raise expired(f"the login is older than max_age_ms of the provider {provider.name}; log in again")
     return login_ms
 
 
-def _text(claims: Mapping[str, Any], name: str, *, required: bool = True) -> str:
+def text_claim(claims: Mapping[str, Any], name: str, *, required: bool = True) -> str:
+    """Return a claim that is a text of at most 1,024 bytes; empty if there is none. Raises IdentityRefused."""
     value = claims.get(name, "")
     if not isinstance(value, str) or len(value.encode()) > MAX_TEXT_BYTES or (required and not value):
-        raise _malformed(f"{name}: must be a text of at most {MAX_TEXT_BYTES} bytes")
+        raise malformed(f"{name}: must be a text of at most {MAX_TEXT_BYTES} bytes")
     return value
 
 
 def _client(claims: Mapping[str, Any]) -> str:
-    return _text(claims, "azp", required=False) or _text(claims, "client_id", required=False)
+    return text_claim(claims, "azp", required=False) or text_claim(claims, "client_id", required=False)
 
 
 def _actors(claims: Mapping[str, Any]) -> tuple[str, ...]:
@@ -317,7 +341,7 @@ def _actors(claims: Mapping[str, Any]) -> tuple[str, ...]:
     actor = claims.get("act")
     while actor is not None:
         if not isinstance(actor, dict) or len(actors) == MAX_ACTORS:
-            raise _malformed(f"act: must be objects, at most {MAX_ACTORS} inside of each other")
-        actors.append(_text(actor, "sub"))
+            raise malformed(f"act: must be objects, at most {MAX_ACTORS} inside of each other")
+        actors.append(text_claim(actor, "sub"))
         actor = actor.get("act")
     return tuple(actors)

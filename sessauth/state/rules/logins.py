@@ -40,8 +40,9 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
     sid = require_text("sid", body.get("sid", ""))
     reason = require_text("reason", body.get("reason", ""))
     up_to_ms, keep_ms = int(body.get("up_to_ms", 0)), int(body.get("keep_ms", 0))
-    if subject and sid:
-        raise invalid("subject, sid: state one of them at most")
+    without_sid = bool(body.get("without_sid", False))
+    if (subject and sid) or (without_sid and not subject):
+        raise invalid("subject, sid: state one of them at most, and without_sid of a subject")
     if not 0 < up_to_ms <= limits.MAX_TIME_MS:
         raise invalid("up_to_ms: must be after 0 and at most 2^53 - 1")
     if not 0 < keep_ms <= MAX_KEEP_MS:
@@ -55,8 +56,8 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         writes += dropped
         first += 1
     if following - first >= MAX_CUTS:
-        subject = sid = ""
-    before = login_cut(rows, issuer, subject, sid)
+        subject, sid, without_sid = "", "", False
+    before = login_cut(rows, issuer, subject, sid, without_sid=without_sid)
     until_ms = change.at_ms + keep_ms
     if before is not None:
         until_ms = max(until_ms, before.keep_until_ms)
@@ -65,9 +66,10 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         cut = replaced(before, keep_until_ms=until_ms, place=following)
     else:
         cut = LoginCut(
-            issuer, subject, sid, up_to_ms, until_ms, reason, change.actor, change.at_ms, following
-        )
-    key = _key(issuer, subject, sid)
+            issuer, subject, sid, up_to_ms, until_ms, reason, change.actor, change.at_ms, following,
+            without_sid,
+        )  # fmt: skip
+    key = _key(issuer, subject, sid, without_sid)
     # A row that is to be dropped may be the one that is cut again.
     writes = [write for write in writes if write.key != key]
     writes.append(Put(layout.EVIDENCE, key, cut.encode()))
@@ -78,9 +80,11 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
     return Effect([*writes, Put(layout.EVIDENCE, CUTS, _ENDS.pack(first, following))])
 
 
-def login_cut(rows: Rows, issuer: str, subject: str = "", sid: str = "") -> LoginCut | None:
+def login_cut(
+    rows: Rows, issuer: str, subject: str = "", sid: str = "", *, without_sid: bool = False
+) -> LoginCut | None:
     """Return the cut of one user, one login, or without both of an issuer. Raises StateUnusable."""
-    key = _key(issuer, subject, sid)
+    key = _key(issuer, subject, sid, without_sid)
     return _read(key, rows.get(layout.EVIDENCE, key))
 
 
@@ -92,7 +96,8 @@ def cut_of_login(rows: Rows, issuer: str, subject: str, sid: str, login_ms: int)
     of_sid = login_cut(rows, issuer, sid=sid) if sid else None
     if of_sid is not None:
         return of_sid
-    for cut in (login_cut(rows, issuer, subject), login_cut(rows, issuer)):
+    of_others = None if sid else login_cut(rows, issuer, subject, without_sid=True)
+    for cut in (of_others, login_cut(rows, issuer, subject), login_cut(rows, issuer)):
         if cut is not None and login_ms <= cut.up_to_ms:
             return cut
     return None
@@ -149,8 +154,8 @@ def _ends(value: bytes | None) -> tuple[int, int]:
     return first, following
 
 
-def _key(issuer: str, subject: str, sid: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=16, person=b"sessauth/cut")
+def _key(issuer: str, subject: str, sid: str, without_sid: bool) -> bytes:
+    digest = hashlib.blake2b(b"\1" if without_sid else b"", digest_size=16, person=b"sessauth/cut")
     for text in (issuer, subject, sid):
         data = text.encode()
         digest.update(len(data).to_bytes(4, "big") + data)
@@ -164,6 +169,6 @@ def _read(key: bytes, value: bytes | None) -> LoginCut | None:
         cut = LoginCut.decode(value)
     except ValueError as error:
         raise corrupt("a cut of logins", error) from error
-    if key != _key(cut.issuer, cut.subject, cut.sid):
+    if key != _key(cut.issuer, cut.subject, cut.sid, cut.without_sid):
         raise corrupt("a cut of logins", "it is another's")
     return cut

@@ -1,0 +1,54 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ReportSignalRequest(_message.Message):
+    __slots__ = ("provider", "logout_token", "revocation")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    LOGOUT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    logout_token: str
+    revocation: GlobalRevocation
+    def __init__(self, provider: _Optional[str] = ..., logout_token: _Optional[str] = ..., revocation: _Optional[_Union[GlobalRevocation, _Mapping]] = ...) -> None: ...
+
+class GlobalRevocation(_message.Message):
+    __slots__ = ("bearer", "body")
+    BEARER_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    bearer: str
+    body: bytes
+    def __init__(self, bearer: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class ReportSignalResponse(_message.Message):
+    __slots__ = ("revision", "ended")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    ended: int
+    def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ...) -> None: ...
+
+class CutLoginsRequest(_message.Message):
+    __slots__ = ("provider", "subject", "sid", "reason")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    SID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    subject: str
+    sid: str
+    reason: str
+    def __init__(self, provider: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CutLoginsResponse(_message.Message):
+    __slots__ = ("revision", "ended", "up_to_ms")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    UP_TO_MS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    ended: int
+    up_to_ms: int
+    def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., up_to_ms: _Optional[int] = ...) -> None: ...
