@@ -11,6 +11,7 @@ from ._results import ApprovalPage as ApprovalPage
 from ._results import BlockCensus as BlockCensus
 from ._results import Census as Census
 from ._results import CheckItem as CheckItem
+from ._results import EndedLogins as EndedLogins
 from ._results import EndedSession as EndedSession
 from ._results import EndedSessions as EndedSessions
 from ._results import EndPreview as EndPreview

@@ -61,6 +61,19 @@ MAX_SELECTED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class EndedLogins:
+    """The number of sessions of logins that were ended, each with all below it.
+
+    None of them is allowed from ``revision`` on. Tokens of logins up to ``up_to_ms`` are refused, in ms since
+    1970; 0 where a provider's statement says when.
+    """
+
+    ended: int
+    revision: int
+    up_to_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EndedSessions:
     """Counts of one call that ended many sessions, and the first 1000 of them.
 

@@ -388,7 +388,7 @@ def _has_bit(bits: bytes, index: int) -> bool:
     return byte < len(bits) and bool(bits[byte] >> bit & 1)
 
 
-ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
+ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver", "follower", "security-events")
 OPERATOR: Final = "operator"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", re.ASCII)
 AUDIENCE: Final = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")

@@ -18,7 +18,7 @@ from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import RPCS, SHORT, Caller, RpcError, Service, running, wait_until
 
-ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower", "security-events")
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 # Written by hand, not read from the table: what each role may call.

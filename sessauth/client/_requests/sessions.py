@@ -18,10 +18,12 @@ from ...tokens.terms import check_terms
 from ...tokens.token import Token
 from ...v1 import cut_off_service_pb2 as cut_off_pb
 from ...v1 import evidence_service_pb2 as evidence_pb
+from ...v1 import identity_service_pb2 as identity_pb
 from ...v1 import receipt_pb2, record_pb2
 from ...v1 import session_service_pb2 as pb
 from ...v1 import session_service_pb2 as session_pb
 from .._results import (
+    EndedLogins,
     EndedSession,
     EndedSessions,
     FreezeState,
@@ -347,6 +349,39 @@ def end_sessions(
         page_token=page_token,
     )
     return RpcRequest("CutOffService/EndSessions", request, cut_off_pb.EndSessionsResponse, _all_ended)
+
+
+def report_logout(provider: str, logout_token: str) -> RpcRequest[EndedLogins]:
+    """Describe ReportSignal of a logout token. A repeat changes nothing."""
+    return _report(identity_pb.ReportSignalRequest(provider=provider, logout_token=logout_token))
+
+
+def report_revocation(provider: str, bearer: str, body: bytes) -> RpcRequest[EndedLogins]:
+    """Describe ReportSignal of a global revocation. A repeat changes nothing."""
+    stated = identity_pb.GlobalRevocation(bearer=bearer, body=body)
+    return _report(identity_pb.ReportSignalRequest(provider=provider, revocation=stated))
+
+
+def _report(request: identity_pb.ReportSignalRequest) -> RpcRequest[EndedLogins]:
+    return RpcRequest(
+        "IdentityService/ReportSignal",
+        request,
+        identity_pb.ReportSignalResponse,
+        lambda answer: EndedLogins(**field_values(answer)),
+    )
+
+
+def cut_logins(provider: str, subject: str, sid: str, reason: str) -> RpcRequest[EndedLogins]:
+    """Describe CutLogins. A repeat cuts up to a later moment."""
+    if bool(subject) == bool(sid):
+        raise UsageError("subject, sid: state exactly one of them")
+    request = identity_pb.CutLoginsRequest(provider=provider, subject=subject, sid=sid, reason=reason)
+    return RpcRequest(
+        "IdentityService/CutLogins",
+        request,
+        identity_pb.CutLoginsResponse,
+        lambda answer: EndedLogins(**field_values(answer)),
+    )
 
 
 def list_bans() -> RpcRequest[list[SessionBan]]:

@@ -42,6 +42,7 @@ from .._results import (
     ApprovalPage,
     Census,
     CheckItem,
+    EndedLogins,
     EndedSession,
     EndedSessions,
     EndPreview,
@@ -362,6 +363,30 @@ class Calls:
     def list_verifiers(self) -> list[RegisteredVerifier]:
         """Return the registered verifiers, each with its state against the last end."""
         return self._run(session_calls.list_verifiers())
+
+    # Of IdentityService.
+    def report_logout(self, provider: str, logout_token: str) -> EndedLogins:
+        """Hand on a logout token of the identity provider of this name, as OpenID Connect sends it.
+
+        The server verifies it. Once this returns, the logins that it names are over, and no token of them
+        opens a session. Raises IdentityRefused for a token that does not count.
+        """
+        return self._run(session_calls.report_logout(provider, logout_token))
+
+    def report_revocation(self, provider: str, bearer: str, body: bytes) -> EndedLogins:
+        """Hand on a global token revocation: the provider's JWT, and the body with ``sub_id`` (RFC 9493).
+
+        As :meth:`report_logout`, for all logins of the user.
+        """
+        return self._run(session_calls.report_revocation(provider, bearer, body))
+
+    def cut_logins(self, provider: str, *, subject: str = "", sid: str = "", reason: str = "") -> EndedLogins:
+        """End a user's logins up to now, or one login, and refuse their tokens; operators only.
+
+        ``subject`` and ``sid`` are the names that the provider gives them. Raises NotFound for a provider
+        that is not in the server's settings.
+        """
+        return self._run(session_calls.cut_logins(provider, subject, sid, reason))
 
     # Of CutOffService.
     def end_sessions(

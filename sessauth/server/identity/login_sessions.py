@@ -18,16 +18,21 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
-from typing import Final, cast
+from itertools import islice
+from typing import Final, TypedDict, cast
 
 from ...clock import Clock, utc_text
 from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, SessauthError
-from ...model.change import Change, Rejection, open_session
+from ...model.change import Change, Rejection, cut_logins, end_session, once_change_id, open_session
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
+from ...state.lmdb.terms import LIVING, ids_after, terms_of
+from ...state.rules.effects import Rows
+from ...state.rules.logins import cut_of_login
 from ...state.rules.validation import RuleViolation, is_contained
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
@@ -36,12 +41,24 @@ from ..status import word_of
 from .key_sets import KeySets, PublicKeys
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
+from .signals import LOGOUT, Signal, verify_logout, verify_revocation
 from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
 
 OWNER: Final = "sessauth/identity"
 # Of one login. Each opening reads the rows of all before.
 MAX_LAPSES: Final = 256
 OPENED: Final = "OPENED"
+APPLIED: Final = "APPLIED"
+# Labels of a login's session. By these its provider's statements find it.
+ISSUER_LABEL: Final = "issuer"
+SUBJECT_LABEL: Final = "sub"
+SID_LABEL: Final = "sid"
+LOGIN_LABEL: Final = "login"
+# A cut outlives each token that it refuses, whatever the clocks are.
+_KEEP_LONGER_MS: Final = 600_000
+# Logins that one commit ends. A user has a few.
+ENDS_A_COMMIT: Final = 64
+_END_BYTES: Final = 1_536
 _RENEWAL_BYTES: Final = 256
 
 
@@ -77,8 +94,10 @@ class ProvenLogin:
         identity, terms = self.identity, self.terms
         known = {
             "provider": identity.provider.name,
-            "login": utc_text(identity.logged_in_at_ms),
-            "sid": identity.sid,
+            ISSUER_LABEL: identity.provider.issuer,
+            SUBJECT_LABEL: identity.subject,
+            LOGIN_LABEL: utc_text(identity.logged_in_at_ms),
+            SID_LABEL: identity.sid,
             "actor": ", ".join(identity.actors),
         }
         return open_session(
@@ -102,8 +121,17 @@ class Opening:
     provider: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EndedPart:
+    """The ids of logins' sessions that a commit ended, its revision, and whether there are more."""
+
+    session_ids: tuple[bytes, ...]
+    revision: int
+    more: bool
+
+
 class LoginSessions:
-    """Finds, opens and renews the sessions of logins."""
+    """Finds, opens, renews and ends the sessions of logins."""
 
     def __init__(self, writer: StateWriter, config: Config, clock: Clock) -> None:
         """Take the tokens of the providers in ``config``. Raises ConfigError if joserfc is missing."""
@@ -119,12 +147,27 @@ class LoginSessions:
         self._openings: Counter[tuple[str, ...]] = Counter(
             {(each.name, OPENED): 0 for each in self._providers}
         )
+        self._signals: Counter[tuple[str, ...]] = Counter(
+            {(each.name, LOGOUT, APPLIED): 0 for each in self._providers}
+        )
 
     @property
     def openings(self) -> Mapping[tuple[str, ...], int]:
         """Counts of openings by provider, empty where none is known, and by outcome: a word, or OPENED."""
         with self._lock:
             return dict(self._openings)
+
+    @property
+    def signals(self) -> Mapping[tuple[str, ...], int]:
+        """Counts of providers' statements, by the provider they were sent for, event, and word or APPLIED."""
+        with self._lock:
+            return dict(self._signals)
+
+    def count_signal(self, provider: str, event: str, outcome: str) -> None:
+        """Count a statement; one for a provider that is not in the settings has an empty name."""
+        known = any(each.name == provider for each in self._providers)
+        with self._lock:
+            self._signals[provider if known else "", event, outcome] += 1
 
     @contextmanager
     def counted(self, opening: Opening) -> Iterator[None]:
@@ -163,7 +206,54 @@ class LoginSessions:
                 IdentityFault.EXPIRED,
                 f"the login is older than max_session_ms of {identity.provider.name}; log in again",
             )
+        with self._writer.source().rows() as rows:
+            _require_not_cut(rows, identity)
         return ProvenLogin(identity, terms)
+
+    def logout(self, token: str, name: str) -> Signal:
+        """Return what a logout token for the provider ``name`` says. Raises as :meth:`prove`."""
+        self._writer.require_leading()
+        return verify_logout(token, name, self._providers, self._keys.keys, self._writer.now_ms())
+
+    def revocation(self, bearer: str, body: bytes, name: str) -> Signal:
+        """Return what a global revocation says that was sent for ``name``. Raises as :meth:`prove`."""
+        self._writer.require_leading()
+        now_ms = self._writer.now_ms()
+        return verify_revocation(bearer, body, name, self._providers, self._keys.keys, now_ms)
+
+    def provider(self, name: str) -> IdentityProvider | None:
+        """Return the provider of a name, None if the settings have none."""
+        return next((each for each in self._providers if each.name == name), None)
+
+    def end_logins(self, signal: Signal, change_id: str, reason: str, actor: str) -> Future[EndedPart]:
+        """Cut the logins that a signal names, and end the first sessions of them, in one commit.
+
+        The same again goes on where the last one stopped. The future raises Rejected OLD_FORMAT where the
+        cluster can't have cuts yet.
+        """
+
+        def work(group: Group) -> EndedPart:
+            keep_ms = signal.provider.max_age_ms + _KEEP_LONGER_MS
+            for number, named in enumerate(_cuts_of(signal)):
+                group.submit(
+                    cut_logins(
+                        f"{change_id}/{number}",
+                        signal.provider.issuer,
+                        signal.moment_ms,
+                        keep_ms,
+                        reason,
+                        actor=actor,
+                        **named,
+                    )
+                ).raise_if_rejected()
+            found = list(islice(_living(group, signal), ENDS_A_COMMIT + 1))
+            for session in found[:ENDS_A_COMMIT]:
+                group.submit(end_session(once_change_id(), session.id, reason, actor=actor))
+            ended = tuple(session.id for session in found[:ENDS_A_COMMIT])
+            return EndedPart(ended, group.rows.current.revision, more=len(found) > len(ended))
+
+        size = _END_BYTES * ENDS_A_COMMIT
+        return self._writer.decide(work, size, only_removes_authority=True)
 
     def require_token(self, subject: str, login: ProvenLogin | None) -> None:
         """Raise IdentityRefused for a subject that only a token can prove, and that ``login`` does not."""
@@ -191,8 +281,11 @@ class LoginSessions:
         Nothing is opened if the session itself could not be. Raises IdentityRefused, Rejected, and as
         ``Group.submit``.
         """
+        is_first = group.first_outcome(change.id) is None
+        if is_first:
+            _require_not_cut(group.rows, login.identity)
         parent_id, parent = _find(login, lambda session_id: _current(group, session_id))
-        if group.first_outcome(change.id) is None:
+        if is_first:
             if login.opened_id and group.rows.session(login.opened_id) is not None:
                 raise _refused(IdentityFault.REPLAYED, "jti: the token has opened a session before")
             _require_granted(login, parent, change)
@@ -216,6 +309,7 @@ class LoginSessions:
         """
 
         def work(group: Group) -> int:
+            _require_not_cut(group.rows, login.identity)
             login_id, session = _find(login, lambda each: _current(group, each))
             if session is None:
                 raise _refused(
@@ -235,6 +329,55 @@ class LoginSessions:
             return group.keep_alive(login_id)
 
         return self._writer.decide(work, _RENEWAL_BYTES)
+
+
+class _CutTerms(TypedDict, total=False):
+    subject: str
+    sid: str
+    without_sid: bool
+
+
+def _cuts_of(signal: Signal) -> Iterator[_CutTerms]:
+    """Yield what a signal cuts. One login of a user may have tokens that don't name it."""
+    if signal.sid:
+        yield {"sid": signal.sid}
+    if signal.subject:
+        yield {"subject": signal.subject, "without_sid": bool(signal.sid)}
+
+
+def _living(group: Group, signal: Signal) -> Iterator[Session]:
+    """Yield the sessions of logins that a signal names and that have not ended, in no order."""
+    for named in _cuts_of(signal):
+        label = (SID_LABEL, named["sid"]) if "sid" in named else (SUBJECT_LABEL, named["subject"])
+        terms = terms_of("", OWNER, dict([(ISSUER_LABEL, signal.provider.issuer), label]))
+        after = b""
+        while ids := ids_after(group.rows, terms, (LIVING,), after, ENDS_A_COMMIT):
+            after = ids[-1]
+            for session in filter(None, map(partial(_current, group), ids)):
+                if session.status is not SessionStatus.ENDED and _is_named(session, signal, named):
+                    yield session
+
+
+def _is_named(session: Session, signal: Signal, named: _CutTerms) -> bool:
+    """Return True if a signal names a session: the index finds candidates."""
+    labels = session.labels
+    if session.owner != OWNER or labels.get(ISSUER_LABEL) != signal.provider.issuer:
+        return False
+    if "sid" in named:
+        return labels.get(SID_LABEL) == named["sid"]
+    if labels.get(SUBJECT_LABEL) != named["subject"] or (named["without_sid"] and SID_LABEL in labels):
+        return False
+    return labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
+
+
+def _require_not_cut(rows: Rows, identity: ProvenIdentity) -> None:
+    """Raise IdentityRefused CUT for a token of a login that its provider, or an operator, has ended."""
+    issuer, sid = identity.provider.issuer, identity.sid
+    cut = cut_of_login(rows, issuer, identity.subject, sid, identity.logged_in_at_ms)
+    if cut is None:
+        return
+    which = "the login was" if cut.sid else f"logins up to {utc_text(cut.up_to_ms)} were"
+    raise _refused(IdentityFault.CUT, f"{which} cut off ({cut.reason or cut.cut_by}); log in again")
 
 
 def _refused(fault: IdentityFault, detail: str) -> IdentityRefused:

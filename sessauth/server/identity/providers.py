@@ -39,7 +39,7 @@ PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
 # Claims that a user, or an administrator of a tenant, can change: they name nobody for ever.
 MUTABLE_CLAIMS: Final = ("email", "preferred_username", "name", "nickname", "upn", "unique_name")
 # Labels that a login's session has of itself.
-LOGIN_LABELS: Final = ("provider", "login", "sid", "actor")
+LOGIN_LABELS: Final = ("provider", "issuer", "sub", "login", "sid", "actor")
 _FACT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 Literal = str | int | bool

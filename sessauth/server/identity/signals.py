@@ -42,7 +42,7 @@ MAX_BEARER_AGE_MS: Final = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Logins of a provider that are over: those of ``subject``, or the one of ``sid``; both where it said both.
+    """Logins of a provider that are over: those of ``subject``, or the one of ``sid``, or both.
 
     ``moment_ms`` is the moment up to which, in ms since 1970. ``token_id`` is the statement's ``jti``.
     """
@@ -79,9 +79,7 @@ def verify_logout(
     subject, sid = text_claim(claims, "sub", required=False), text_claim(claims, "sid", required=False)
     if not subject and not sid:
         raise malformed("sub, sid: one of them is required")
-    return Signal(
-        statement.provider, LOGOUT, subject, sid, _moment(issued_ms, now_ms), text_claim(claims, "jti")
-    )
+    return Signal(statement.provider, LOGOUT, subject, sid, _moment(issued_ms), text_claim(claims, "jti"))
 
 
 def verify_revocation(
@@ -115,7 +113,7 @@ def verify_revocation(
         REVOCATION,
         text_claim(named, "sub"),
         "",
-        _moment(issued_ms, now_ms),
+        _moment(issued_ms),
         text_claim(claims, "jti"),
     )
 
@@ -145,6 +143,6 @@ def _fresh(claims: Mapping[str, Any], now_ms: int) -> int:
     return issued_ms
 
 
-def _moment(issued_ms: int, now_ms: int) -> int:
-    """Return the end of the second of issue, as times in seconds say no more; the present at the latest."""
-    return min(issued_ms - issued_ms % 1000 + 999, max(now_ms, issued_ms))
+def _moment(issued_ms: int) -> int:
+    """Return the end of the second of issue, as times in seconds say no more."""
+    return issued_ms - issued_ms % 1000 + 999

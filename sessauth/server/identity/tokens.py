@@ -43,6 +43,7 @@ class IdentityFault(StrEnum):
     REQUIRED = "IDENTITY_REQUIRED"
     REPLAYED = "IDENTITY_REPLAYED"
     SESSION_ENDED = "IDENTITY_SESSION_ENDED"
+    CUT = "IDENTITY_CUT"
 
 
 class TokenKind(StrEnum):
@@ -324,7 +325,7 @@ def _login_time(
 
 
 def text_claim(claims: Mapping[str, Any], name: str, *, required: bool = True) -> str:
-    """Return a claim that is a text of at most 1,024 bytes; empty if there is none. Raises IdentityRefused."""
+    """Return a claim that is a text of at most 1,024 bytes, or empty. Raises IdentityRefused."""
     value = claims.get(name, "")
     if not isinstance(value, str) or len(value.encode()) > MAX_TEXT_BYTES or (required and not value):
         raise malformed(f"{name}: must be a text of at most {MAX_TEXT_BYTES} bytes")

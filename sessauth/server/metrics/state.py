@@ -37,7 +37,8 @@ class ReceiptMetrics:
     ``receipts`` are those that were given, in the order of :data:`RECEIPT_STATES`; ``used_after_end`` the
     calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
     :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events; ``identity_openings`` the openings
-    by tokens of identity providers, by provider and outcome.
+    by tokens of identity providers, by provider and outcome; ``security_events`` their statements, by
+    provider, event and outcome.
     """
 
     receipts: tuple[int, int, int] = (0, 0, 0)
@@ -45,6 +46,7 @@ class ReceiptMetrics:
     verifiers: tuple[int, int] = (0, 0)
     event_watchers: int = 0
     identity_openings: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    security_events: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     def families(self) -> Iterator[Family]:
         """Yield the metrics."""
@@ -55,6 +57,7 @@ class ReceiptMetrics:
         )
         yield family(EVENT_WATCHERS, self.event_watchers)
         yield family(IDENTITY_OPENINGS, self.identity_openings)
+        yield family(SECURITY_EVENTS, self.security_events)
 
 
 class ClusterNumbers(Protocol):
@@ -280,6 +283,13 @@ IDENTITY_OPENINGS: Final = counter(
     "identity_openings",
     "Openings by tokens of identity providers: OPENED, or the word of the refusal.",
     "provider",
+    "outcome",
+)
+SECURITY_EVENTS: Final = counter(
+    "security_events",
+    "Statements of identity providers: APPLIED, or the word of the refusal.",
+    "provider",
+    "event",
     "outcome",
 )
 

@@ -54,6 +54,7 @@ from ..services.cut_off import CutOffService
 from ..services.event import EventService
 from ..services.evidence import EvidenceService, UsageService
 from ..services.health import HealthService, StatusService
+from ..services.identity import IdentityService
 from ..services.key import CredentialService, KeyService
 from ..services.minting import Minter
 from ..services.session import ApprovalService, SessionService
@@ -231,6 +232,7 @@ class Control:
             ApprovalService(writer, grants),
             ClusterService(writer, part, clock),
             CutOffService(writer, subsystems.local.brake_by),
+            IdentityService(writer, subsystems.logins),
             EventService(writer, subsystems.events, clock),
             EvidenceService(writer, subsystems.registry, receipts),
             FeedService(part.feed, clock, evidence=part.hosts, refusal=part.refusal),

@@ -111,6 +111,7 @@ class ControlSubsystems:
             verifiers=(len(states) - late, late),
             event_watchers=self.events.watchers,
             identity_openings=self.logins.openings,
+            security_events=self.logins.signals,
         )
 
     def close(self) -> None:

@@ -19,6 +19,8 @@ GATEWAY: Final = "gateway"
 AUDITOR: Final = "auditor"
 # Reads and answers approvals; its keys decide which it may grant.
 APPROVER: Final = "approver"
+# Carries statements of identity providers, which the server verifies.
+SECURITY_EVENTS: Final = "security-events"
 # A host that follows a cluster's log: it gets all of it, and nothing else.
 FOLLOWER: Final = "follower"
 # A check worker of this server: forwards calls that need the writer. No credential file can give it.
@@ -59,6 +61,7 @@ _L = "/sessauth.v1.ClusterService/"
 _Y = "/sessauth.v1.CredentialService/"
 _O = "/sessauth.v1.StatusService/"
 _D = "/sessauth.v1.CutOffService/"
+_I = "/sessauth.v1.IdentityService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -125,6 +128,8 @@ RULES: Final[Mapping[str, Rule]] = {
     _D + "LiftBan": _rule(pools.CHANGE, OPERATOR, changes=True),
     _D + "ListBans": _rule(pools.READ, OPERATOR, AUDITOR),
     _D + "GetFreeze": _rule(pools.READ, OPERATOR, AUDITOR),
+    _I + "ReportSignal": _rule(pools.RESERVED, OPERATOR, SECURITY_EVENTS, changes=True),
+    _I + "CutLogins": _rule(pools.RESERVED, OPERATOR, changes=True),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _H + "Watch": _rule(pools.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),

@@ -20,7 +20,7 @@ from ..._fast._check import replaced
 from ...model.change import Change
 from ...model.session import LoginCut
 from .. import layout
-from .effects import Delete, DeletePrefix, Effect, Put, Rows, corrupt
+from .effects import Delete, Effect, Put, Rows, corrupt
 from .validation import invalid, require_text
 
 # In the table of evidence: alone the ends of the queue, with 16 bytes a cut, with 8 a place in the queue.
@@ -47,7 +47,7 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         raise invalid("up_to_ms: must be after 0 and at most 2^53 - 1")
     if not 0 < keep_ms <= MAX_KEEP_MS:
         raise invalid(f"keep_ms: must be 1 to {MAX_KEEP_MS}")
-    writes: list[Put | Delete | DeletePrefix] = []
+    writes: list[Put | Delete] = []
     first, following = _queue(rows)
     for _ in range(_DROPPED_AT_ONCE):
         dropped = _drop(rows, first, change.at_ms) if first < following else None

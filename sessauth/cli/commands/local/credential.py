@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ....model.host import CredentialRecord
     from ....server.keys.credentials import CredentialFile
 
-ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver", "follower", "security-events")
 
 
 @click.group()
