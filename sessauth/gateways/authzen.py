@@ -8,8 +8,7 @@
 ``type/id`` is the resource. With the type ``tool`` the id names a tool of a catalogue, which determines the
 action. An evaluation is a call that is about to be made: it is recorded, and costs what the call costs.
 
-Parts: the evaluator makes a check of an evaluation, the ASGI application is the HTTP binding, and
-``server_of`` serves it with uvicorn, which is imported there.
+The evaluator makes a check of an evaluation, and the ASGI application is the HTTP binding.
 
 A status other than 200 reports an error of the request, with a text as its body. A denial is 200 with
 ``"decision": false``. A proxy that looks at the status alone would let a denied request pass, so its
@@ -18,34 +17,28 @@ subrequests are refused.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..crypto.armor import PRESENTED_PREFIX
 from ..decisions.decision import allows
 from ..decisions.outward import Outward
 from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
-from ..errors import ConfigError, UsageError
+from ..errors import UsageError
 from ..guard import Guard, ToolDenied
-from ..guard.asgi import Gone, Incoming, Receive, Scope, Send, TooLarge
+from ..guard.asgi import Gone, Receive, Scope, Send
 from ..guard.call import CallTerms
 from ..guard.services.call_table import CallTable, NamedCall
 from ..guard.services.presented import AUTHORIZATION, bearer
 from ..guard.services.routes import MARK, Places, ResourceTemplate, header_values, require_json
 from ..limits import MAX_JSON_BYTES
 from ..server.keys.credentials import CredentialFile
-from ..server.sections import is_loopback
+from .http_server import PLAIN, FaultyRequest, read_body, respond
 from .json_parts import elements, members, object_text, strict_object, string
-
-if TYPE_CHECKING:
-    import uvicorn
 
 _ROLE = "gateway"
 
@@ -254,7 +247,6 @@ def _string(parts: Mapping[str, str], owner: str, name: str) -> str:
 EVALUATION: Final = "/access/v1/evaluation"
 EVALUATIONS: Final = "/access/v1/evaluations"
 METADATA: Final = "/.well-known/authzen-configuration"
-RECEIVE_SECONDS: Final = 10.0
 _REQUEST_ID: Final = "x-request-id"
 _MAX_REQUEST_ID: Final = 1_024
 _JSON: Final = "application/json"
@@ -270,15 +262,6 @@ _MAX_WARNED: Final = 64
 
 Authenticate = Callable[[str], bool | None]
 """True for a credential that may ask, False for one that may not, None for no credential."""
-
-
-class FaultyRequest(Exception):
-    """An answer that is an error of the request."""
-
-    def __init__(self, status: int, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 class AuthZenApp:
@@ -316,21 +299,17 @@ class AuthZenApp:
         if len(request_ids) == 1 and len(request_ids[0]) <= _MAX_REQUEST_ID:
             sent[_REQUEST_ID] = request_ids[0]
         try:
-            status, text = 200, await self._answer(scope, headers, receive)
+            answer = 200, await self._answer(scope, headers, receive)
         except Gone:
             return
         except FaultyRequest as error:
-            status, text = error.status, str(error)
-            sent |= {"content-type": "text/plain; charset=utf-8", **error.headers}
+            answer = error.status, str(error)
+            sent |= {"content-type": PLAIN, **error.headers}
         except Exception as error:  # noqa: BLE001 - no answer of it allows anything
             _log.error("a request could not be answered: %s", type(error).__name__)
-            status, text = 500, "no answer; try again later"
-            sent["content-type"] = "text/plain; charset=utf-8"
-        body = text.encode()
-        sent["content-length"] = str(len(body))
-        encoded = [(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
-        await send({"type": "http.response.start", "status": status, "headers": encoded})
-        await send({"type": "http.response.body", "body": body})
+            answer = 500, "no answer; try again later"
+            sent["content-type"] = PLAIN
+        await respond(send, *answer, sent)
 
     async def _answer(self, scope: Scope, headers: dict[str, list[str]], receive: Receive) -> str:
         """Return the body of an answer with status 200. Raises FaultyRequest, or Gone."""
@@ -381,18 +360,7 @@ class AuthZenApp:
             raise FaultyRequest(400, str(error)) from None
         if not headers["content-type"][0].lower().startswith(_JSON):
             raise FaultyRequest(400, "body: its content type is application/json")
-        if "content-length" in headers and "transfer-encoding" in headers:
-            # A proxy in front may have read the other length (RFC 9112, section 6.1).
-            raise FaultyRequest(
-                400, "body: it has a content-length and a transfer-encoding; send one of them"
-            )
-        try:
-            async with asyncio.timeout(RECEIVE_SECONDS):
-                return await Incoming(receive, MAX_JSON_BYTES).read()
-        except TooLarge as error:
-            raise FaultyRequest(413, str(error)) from None
-        except TimeoutError:
-            raise FaultyRequest(408, "the body did not come in time") from None
+        return await read_body(headers, receive, MAX_JSON_BYTES)
 
 
 def _is_subrequest(headers: dict[str, list[str]], method: str, paths: tuple[str, str]) -> bool:
@@ -412,106 +380,3 @@ def _path_of(target: str) -> str:
         return urlsplit(target).path
     except ValueError:
         return ""
-
-
-MAX_CONNECTIONS: Final = 512
-KEEP_ALIVE_SECONDS: Final = 30
-GRACE_SECONDS: Final = 2
-BACKLOG: Final = 256
-
-
-def bind(address: str, *, reachable: bool = False) -> socket.socket:
-    """Return a listening socket for a path, or for HOST:PORT.
-
-    A socket at a path is open to its owner and group. ``reachable`` permits a host that others reach.
-
-    Raises:
-        UsageError: for an address of another form, or a host that others reach.
-        ConfigError: if it can't be listened on.
-    """
-    host, colon, port = address.rpartition(":")
-    try:
-        if "/" in address or not colon:
-            return _bind_path(Path(address.removeprefix("unix:")).absolute())
-        host = host.strip("[]")
-        if not port.isdecimal() or int(port) > 65_535:
-            raise UsageError(f"listen: {address} is no path and no HOST:PORT")
-        if not reachable and not is_loopback(host):
-            raise UsageError(
-                f"listen: others reach {address}: give a TLS certificate and callers' credentials"
-            )
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise ConfigError(f"listen: {address} can't be listened on: {error.strerror}") from None
-    return bound
-
-
-def address_of(bound: socket.socket) -> str:
-    """Return the address of a listening socket, with its port."""
-    name: Any = bound.getsockname()
-    if bound.family is socket.AF_UNIX:
-        return str(name)
-    return f"[{name[0]}]:{name[1]}" if bound.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
-
-
-def release(bound: socket.socket, address: str) -> None:
-    """Close the socket that listened at ``address``, if it is open still, and remove its path."""
-    bound.close()
-    if address.startswith("/"):
-        Path(address).unlink(missing_ok=True)
-
-
-def server_of(app: Any, *, certificate: Path | None = None, key: Path | None = None) -> uvicorn.Server:
-    """Return a uvicorn server for an application.
-
-    Raises:
-        ConfigError: if uvicorn is not installed, or the certificate can't be used.
-    """
-    try:
-        import uvicorn
-    except ImportError:
-        raise ConfigError("uvicorn is not installed: pip install 'sessauth[authzen]'") from None
-
-    config = uvicorn.Config(
-        app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-    )
-    try:
-        config.load()
-    except OSError as error:
-        raise ConfigError(f"tls: the certificate or its key can't be used: {error.strerror}") from None
-    return uvicorn.Server(config)
-
-
-def _bind_path(path: Path) -> socket.socket:
-    """Bind a path that is free, or was left by a process that is gone."""
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if path.is_socket():
-                try:
-                    probe.connect(str(path))
-                except ConnectionRefusedError:
-                    path.unlink()
-        before = os.umask(0o117)
-        try:
-            bound.bind(str(path))
-        finally:
-            os.umask(before)
-        bound.listen(BACKLOG)
-    except OSError:
-        bound.close()
-        raise
-    return bound

@@ -72,7 +72,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("server.rpc.tracing", "client._transport"),
     # Adapters: each imports its framework in its own module.
     "fastapi": ("guard.fastapi",),
-    "uvicorn": ("gateways.authzen", "console.serving"),
+    "uvicorn": ("gateways.http_server", "console.serving"),
     "starlette": ("console",),
     "jinja2": ("console.pages",),
     "markupsafe": ("console.pages",),

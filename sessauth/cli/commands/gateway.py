@@ -144,15 +144,8 @@ def authzen(
 
     docs/integrations/authzen.md says how a call is asked for.
     """
-    from ...gateways.authzen import (
-        AuthZenApp,
-        AuthZenEvaluator,
-        address_of,
-        bind,
-        caller_check,
-        release,
-        server_of,
-    )
+    from ...gateways.authzen import AuthZenApp, AuthZenEvaluator, caller_check
+    from ...gateways.http_server import address_of, bind, release, server_of
     from ...server import log
 
     if (certificate is None) != (key_file is None):
@@ -172,12 +165,54 @@ def authzen(
             server = server_of(app, certificate=certificate, key=key_file)
             served = {"listening": address, "identifier": identifier, "audience": audience}
             settings.show(served, fields([*served.items()]))
-            # uvicorn raises the signal that ended it once more; without a handler it would end the process.
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: None)
-            server.run(sockets=[bound])
+            _run(server, bound)
         finally:
             release(bound, address)
+
+
+def _run(server: Any, bound: Any) -> None:
+    """Run a uvicorn server until a signal."""
+    # uvicorn raises the signal that ended it once more; without a handler it would end the process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[bound])
+
+
+@gateway.command("security-events", epilog=examples("gateway security-events --listen events.sock"))
+@click.option(
+    "--listen",
+    default="127.0.0.1:8182",
+    show_default=True,
+    help="HOST:PORT, or path of a Unix socket. A host that others reach needs --certificate.",
+)
+@click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
+@click.option("--key", "key_file", type=PATH, help="Its key.")
+@log_option
+@with_settings
+def security_events(
+    settings: Settings, /, listen: str, certificate: Path | None, key_file: Path | None, log_level: str
+) -> None:
+    """Carry identity providers' logouts and revocations to the server until SIGTERM or Ctrl-C.
+
+    docs/how-to/logouts.md says how a provider is told of it.
+    """
+    from ...gateways.http_server import address_of, bind, release, server_of
+    from ...gateways.security_events import SecurityEventsApp
+    from ...server import log
+
+    if (certificate is None) != (key_file is None):
+        raise UsageError("certificate: give key too")
+    log.configure(log_level.upper())
+    app = SecurityEventsApp(settings.async_client())
+    bound = bind(listen, reachable=certificate is not None)
+    address = address_of(bound)
+    try:
+        server = server_of(app, certificate=certificate, key=key_file)
+        served = {"listening": address, "server": settings.address()}
+        settings.show(served, fields([*served.items()]))
+        _run(server, bound)
+    finally:
+        release(bound, address)
 
 
 @gateway.command(

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from sessauth.gateways.authzen import AuthZenApp, address_of, bind, server_of
+from sessauth.gateways.authzen import AuthZenApp
+from sessauth.gateways.http_server import address_of, bind, server_of
 
 ONE = "/access/v1/evaluation"
 BATCH = "/access/v1/evaluations"

@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import ConfigError, UsageError
-from sessauth.gateways.authzen import (
-    AuthZenApp,
-    AuthZenEvaluator,
-    address_of,
-    bind,
-    caller_check,
-    release,
-    server_of,
-)
+from sessauth.gateways.authzen import AuthZenApp, AuthZenEvaluator, caller_check
+from sessauth.gateways.http_server import address_of, bind, release, server_of
 from sessauth.server.keys.credentials import CredentialFile
 from tests.guard.world import World
 
