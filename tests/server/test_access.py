@@ -55,7 +55,8 @@ VERIFIERS = {"EvidenceService/ListVerifiers"}
 FEEDS = {f"FeedService/{name}" for name in ("Follow", "Barrier", "Snapshot", "RegisterHost")}
 FEEDS |= {"UsageService/ReportHostUsage"}
 HOSTS = {"FeedService/RemoveHost"}
-CUTS = {f"CutOffService/{name}" for name in ("Freeze", "Thaw", "LiftBan")}
+CUTS = {f"CutOffService/{name}" for name in ("Freeze", "Thaw", "LiftBan")} | {"IdentityService/CutLogins"}
+SIGNALS = {"IdentityService/ReportSignal"}
 FROZEN = {"CutOffService/ListBans", "CutOffService/GetFreeze"}
 STANDING = {"ClusterService/GetStanding", "StatusService/GetStatus"}
 CALLERS = {f"CredentialService/{name}Credential" for name in ("Add", "Remove")}
@@ -78,12 +79,14 @@ MAY = {
     | HOSTS
     | STANDING
     | CUTS
+    | SIGNALS
     | FROZEN
     | CALLERS,
     "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | ACTIVITY | EVENTS | PROVES,
     "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
     "auditor": PUBLIC | READS | WAITS | USES | ACTIVITY | EVENTS | PROVES | VERIFIERS | STANDING | FROZEN,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
+    "security-events": PUBLIC | SIGNALS,
     "follower": PUBLIC | FEEDS | {"KeyService/SignVerifierKey"},
     "": PUBLIC,
 }

@@ -1,4 +1,4 @@
-"""``sessauth identity``: try the tokens of identity providers by the settings of a home folder."""
+"""``sessauth identity``: try tokens of identity providers by the settings of a home folder; end logins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ....clock import utc_text
 from ....errors import IdentityRefused, UsageError
 from ...context import Settings, with_settings
 from ...io import read_bytes
@@ -20,7 +21,34 @@ if TYPE_CHECKING:
 
 @click.group()
 def identity() -> None:
-    """Try what the token of an identity provider proves and gives."""
+    """Try tokens of identity providers, and end logins."""
+
+
+@identity.command(epilog=examples("identity cut corp --user 00u1ab --reason 'lost laptop'"))
+@click.argument("provider")
+@click.option("--user", default="", help="The provider's name of the user (sub): all logins up to now.")
+@click.option("--login", default="", help="The provider's name of one login (sid).")
+@click.option("--reason", default="", help="Why; in the log, and told to whoever shows a token of it.")
+@with_settings
+def cut(settings: Settings, provider: str, user: str, login: str, reason: str) -> None:
+    """End the logins of a user of PROVIDER, or one login, with all agents below them.
+
+    Their tokens open nothing any more, also those that the provider refreshes. A later login does.
+    """
+    if bool(user) == bool(login):
+        raise UsageError("user, login: state exactly one of them")
+    with settings.client() as client:
+        ended = client.cut_logins(provider, subject=user, sid=login, reason=reason)
+    settings.show(
+        {"ended": ended.ended, "revision": ended.revision, "up_to_ms": ended.up_to_ms},
+        fields(
+            [
+                ("ended", f"{ended.ended} of logins, with all below them"),
+                ("revision", ended.revision),
+                ("refused", f"tokens of logins up to {utc_text(ended.up_to_ms)}"),
+            ]
+        ),
+    )
 
 
 @identity.command(epilog=examples("identity explain token.txt"))
