@@ -58,7 +58,7 @@ def test_a_logout_is_answered_once_it_is_durable(
 def test_a_revocation_is_answered_without_a_body(
     http: httpx.Client, desk: Client, operator: Client, corp: Provider
 ) -> None:
-    """For a user that nobody knows too: the cut stands, and a stranger learns nothing."""
+    """A user whom nobody knows is cut too, and a stranger learns nothing."""
     agent = opened(desk, corp.token())
     headers = {"authorization": f"Bearer {revocation(corp)}", "content-type": "application/json"}
     assert http.post("/revoke/corp", content=body(), headers=headers).status_code == 204

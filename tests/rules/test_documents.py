@@ -208,7 +208,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 def test_the_table_of_roles_is_the_servers() -> None:
     """Each call of the service stands in docs/operations/credentials.md with the roles that may make it."""
     rows = re.findall(
-        r"^\| ((?:`\w+` ?)+) \| ([a-z, ]+) \|$", CREDENTIALS.sections(2)["Credentials and roles"], re.M
+        r"^\| ((?:`\w+` ?)+) \| ([a-z, -]+) \|$", CREDENTIALS.sections(2)["Credentials and roles"], re.M
     )
     documented = {
         call: frozenset(roles.split(", ")) for calls, roles in rows for call in re.findall(r"`(\w+)`", calls)

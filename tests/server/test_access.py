@@ -179,11 +179,11 @@ def test_the_table_lists_every_rpc_that_is_served() -> None:
 
 
 def test_taking_authority_away_has_the_reserved_pool() -> None:
-    """Ends, Freeze, Revoke, Suspend, Distrust and RemoveCredential share no pool with anything else."""
+    """Ends, cuts, Freeze, Revoke, Suspend, Distrust and RemoveCredential share no pool with anything else."""
     reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.pool == access.pools.RESERVED}
 
     ends = {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
-    assert reserved == {*ends, "EndSessions", "Freeze", "RemoveCredential"}
+    assert reserved == {*ends, "EndSessions", "Freeze", "RemoveCredential", "CutLogins", "ReportSignal"}
     anyone = {name.rpartition(".")[2] for name, rule in RULES.items() if ANYONE in rule.roles}
     assert anyone == PUBLIC
 

@@ -159,7 +159,7 @@ def test_a_global_revocation_ends_all_logins_of_the_user(
 
 
 def test_an_operator_cuts_logins(desk: Client, operator: Client, corp: Provider) -> None:
-    """Of a user, or one of them."""
+    """All of a user, or one of them."""
     first, second = opened(desk, corp.token()), opened(desk, corp.token(sid="s2"))
     assert operator.cut_logins("corp", sid="s1", reason="lost laptop").ended == 1
     assert [status(operator, each.id) for each in (first, second)] == [

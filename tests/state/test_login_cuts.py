@@ -150,7 +150,7 @@ def test_a_wrong_cut_names_its_field_and_writes_nothing(change: Change, named: s
 
 
 def test_damaged_rows_are_found(tmp_path: Path) -> None:
-    """By what verifies a state, and by the reader of the cut."""
+    """The verification of a state sees them, and so does the reader of the cut."""
     key = logins._key(ISSUER, "ann", "", False)
 
     def damage(group: Group) -> None:

@@ -41,7 +41,7 @@ from ..status import word_of
 from .key_sets import KeySets, PublicKeys
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
-from .signals import LOGOUT, Signal, verify_logout, verify_revocation
+from .statements import LOGOUT, Signal, verify_logout, verify_revocation
 from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
 
 OWNER: Final = "sessauth/identity"

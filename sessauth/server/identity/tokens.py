@@ -132,7 +132,7 @@ def verify(
     )
 
 
-class SignedStatement(NamedTuple):
+class ProviderStatement(NamedTuple):
     """A JWT whose signature is that of a provider: nothing of its claims was looked at but the issuer."""
 
     provider: IdentityProvider
@@ -142,7 +142,7 @@ class SignedStatement(NamedTuple):
 
 def read_signed(
     token: str | bytes, providers: Sequence[IdentityProvider], keys_of: KeysOf
-) -> SignedStatement:
+) -> ProviderStatement:
     """Return a token of a provider once its form and its signature are right.
 
     Raises IdentityRefused, and what ``keys_of`` raises.
@@ -160,7 +160,7 @@ def read_signed(
     if header["alg"] not in provider.algorithms:
         raise malformed(f"alg: is none of those of the provider {provider.name} (algorithms)")
     _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider, header["kid"]))
-    return SignedStatement(provider, header, claims)
+    return ProviderStatement(provider, header, claims)
 
 
 def malformed(detail: str) -> IdentityRefused:

@@ -13,7 +13,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
 from ..identity.login_sessions import APPLIED, EndedPart, LoginSessions
-from ..identity.signals import LOGOUT, REVOCATION, Signal
+from ..identity.statements import LOGOUT, REVOCATION, Signal
 from ..log import event
 from ..rpc.call import CallContext
 from ..rpc.finisher import Steps

@@ -20,7 +20,7 @@ from .providers import IdentityProvider
 from .tokens import (
     MAX_SKEW_MS,
     KeysOf,
-    SignedStatement,
+    ProviderStatement,
     expired,
     malformed,
     read_signed,
@@ -118,7 +118,7 @@ def verify_revocation(
     )
 
 
-def _of_provider(statement: SignedStatement, name: str) -> SignedStatement:
+def _of_provider(statement: ProviderStatement, name: str) -> ProviderStatement:
     """Require that a provider says it which the address is for: no other one's counts there."""
     if statement.provider.name != name:
         raise untrusted()
