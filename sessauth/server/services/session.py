@@ -104,12 +104,13 @@ class SessionService(Service):
         minting = None
         if request.HasField("mint"):
             now_ms = self.writer.now_ms()
+            above = parent if login is None else self.logins.session_of(login)
             ends_at_ms = now_ms + decided["ttl_ms"]
-            if parent is not None:
-                ends_at_ms = min(ends_at_ms, parent.expires_at_ms)
-            if login is not None:
+            if above is not None:
+                ends_at_ms = min(ends_at_ms, above.expires_at_ms)
+            elif login is not None:
                 ends_at_ms = min(ends_at_ms, login.terms.ends_at_ms)
-            minting = self._minting(request, ceiling, self._ceilings_above(parent, login), ends_at_ms, now_ms)
+            minting = self._minting(request, ceiling, self._ceilings_of(above, login), ends_at_ms, now_ms)
             minting.try_out(now_ms)
             encoded = request.mint.SerializeToString(deterministic=True)
             decided["mint_digest"] = hashlib.blake2b(encoded, digest_size=32).digest()
@@ -247,13 +248,11 @@ class SessionService(Service):
             receipt=None if receipt is None else request_fields.receipt_message(receipt),
         )
 
-    def _ceilings_above(self, parent: Session | None, login: ProvenLogin | None) -> Iterable[CeilingOf]:
+    def _ceilings_of(self, above: Session | None, login: ProvenLogin | None) -> Iterable[CeilingOf]:
         """Return the ceilings above a session that is opened; of a login without a session its terms."""
-        if login is not None:
-            parent = self.logins.session_of(login)
-            if parent is None:
-                return [CeilingOf([login.ceiling], observe=False)]
-        return map(CeilingOf.session, lineage(parent, self.writer.get_session))
+        if above is None and login is not None:
+            return [CeilingOf([login.ceiling], observe=False)]
+        return map(CeilingOf.session, lineage(above, self.writer.get_session))
 
     def _minting(
         self,
