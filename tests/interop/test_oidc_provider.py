@@ -202,6 +202,22 @@ def test_a_rotated_key_is_found(provider: OidcProvider, desk: Client, clock: Mov
     assert opened(desk, first).parent_id == agent.parent_id
 
 
+def test_a_key_that_is_no_longer_published_opens_nothing(
+    provider: OidcProvider, desk: Client, clock: MovedClock
+) -> None:
+    """A token of it is refused once the keys are fetched again, however young the token is."""
+    tokens = provider.login("ann")
+    opened(desk, tokens)
+    provider.rotate_keys()
+    provider.rotate_keys()
+    clock.ahead_ms = 11 * MINUTE_MS
+
+    with pytest.raises(IdentityRefused) as refused:
+        opened(desk, tokens)
+    assert refused.value.fault == "IDENTITY_UNTRUSTED"
+    opened(desk, provider.refresh(tokens))
+
+
 def test_openings_go_on_without_the_provider(provider: OidcProvider, desk: Client, clock: MovedClock) -> None:
     """The known keys count, also after they were due to be fetched again."""
     tokens, unused = provider.login("ann"), provider.login("bob")
