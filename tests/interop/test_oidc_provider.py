@@ -20,7 +20,7 @@ from sessauth.errors import IdentityRefused
 from sessauth.model.session import Session
 from sessauth.server.identity.key_sets import fetch_keys
 from sessauth.server.identity.providers import IdentityProvider
-from sessauth.server.identity.signals import verify_logout
+from sessauth.server.identity.statements import verify_logout
 from tests.support.oidc_provider import CLIENT, MAX_AGE_S, LoginTokens, OidcProvider, oidc_provider, read_part
 from tests.support.service import Service, running, wait_until
 
