@@ -83,15 +83,18 @@ def test_a_set_is_fetched_again_once_it_is_old(sets: KeySets, clock: FixedClock,
 def test_an_unknown_key_is_asked_for_once_in_half_a_minute(
     sets: KeySets, clock: FixedClock, fetches: Fetches
 ) -> None:
-    """So names that nobody has cost the provider nothing; a key that left the set is gone."""
+    """Names that nobody has cost the provider little; one that it rotated to just now counts at once."""
     sets.keys(CORP, "RS256")
     fetches.keys = key_set(public_jwk("ES256"))
+    assert list(sets.keys(CORP, "ES256").keys) == ["ES256"]
+    fetches.keys = key_set(public_jwk("EdDSA"))
     for _ in range(5):
-        assert "ES256" not in sets.keys(CORP, "ES256").keys
+        assert "EdDSA" not in sets.keys(CORP, "EdDSA").keys
+    assert fetches.count == 2
     clock.advance(RETRY_MS)
 
-    assert list(sets.keys(CORP, "ES256").keys) == ["ES256"]
-    assert fetches.count == 2
+    assert list(sets.keys(CORP, "EdDSA").keys) == ["EdDSA"]
+    assert fetches.count == 3
 
 
 def test_a_start_needs_no_provider(

@@ -204,8 +204,10 @@ class _KnownSet:
 
     keys: PublicKeys | None = None
     fetched_at_ms: int = 0
-    # By the steady clock; None: not yet by this process.
+    # By the steady clock; None: not yet by this process. A fetch for a key that the set lacks has a time of
+    # its own: the set may have been fetched just before its provider rotated.
     attempt_ms: int | None = None
+    unknown_key_ms: int | None = None
     # Set while no fetch is under way.
     idle: threading.Event = field(default_factory=threading.Event)
 
@@ -253,10 +255,14 @@ class KeySets:
                 known.idle.set()
             steady_ms = self._clock.steady_ms()
             age_ms = self._clock.now_ms() - known.fetched_at_ms
-            wanted = known.keys is None or kid not in known.keys.keys or not 0 <= age_ms < REFRESH_MS
-            tried_lately = known.attempt_ms is not None and steady_ms - known.attempt_ms < RETRY_MS
-            if wanted and not tried_lately and known.idle.is_set():
+            old = known.keys is None or not 0 <= age_ms < REFRESH_MS
+            unknown = known.keys is not None and kid not in known.keys.keys
+            tried_ms = known.attempt_ms if old else known.unknown_key_ms
+            tried_lately = tried_ms is not None and steady_ms - tried_ms < RETRY_MS
+            if (old or unknown) and not tried_lately and known.idle.is_set():
                 known.attempt_ms = steady_ms
+                if not old:
+                    known.unknown_key_ms = steady_ms
                 known.idle.clear()
                 threading.Thread(
                     target=self._refresh,
