@@ -62,15 +62,17 @@ MAX_SELECTED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class EndedLogins:
-    """The number of sessions of logins that were ended, each with all below it.
+    """The numbers of sessions of logins that were ended, suspended and resumed, each with all below it.
 
-    None of them is allowed from ``revision`` on. Tokens of logins up to ``up_to_ms`` are refused, in ms since
-    1970; 0 where a provider's statement says when.
+    It holds from ``revision`` on. Tokens of logins up to ``up_to_ms`` are refused, in ms since 1970; 0 where
+    a provider's statement says when.
     """
 
     ended: int
     revision: int
     up_to_ms: int = 0
+    suspended: int = 0
+    resumed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -377,7 +377,7 @@ def ban_sessions(
 def cut_logins(
     change_id: str,
     issuer: str,
-    up_to_ms: int,
+    moments: Mapping[str, int],
     keep_ms: int,
     reason: str = "",
     *,
@@ -386,19 +386,20 @@ def cut_logins(
     without_sid: bool = False,
     actor: str = "",
 ) -> Change:
-    """Refuse tokens of an identity provider whose login was not after ``up_to_ms``.
+    """Move moments of logins of an identity provider forward (:data:`sessauth.model.session.MOMENTS`).
 
-    They are those of one user (``subject``; ``without_sid``: which have no ``sid``), of one login (``sid``),
-    or without both of all of the issuer. ``keep_ms`` is how long the cut is kept: longer than a token counts.
+    The logins are those of one user (``subject``; ``without_sid``: which have no ``sid``), one login
+    (``sid``), or without both all of the issuer. ``keep_ms`` is how long the moments are kept: longer than a
+    token counts.
     """
     body = {
         "issuer": issuer,
         "subject": subject,
         "sid": sid,
-        "up_to_ms": up_to_ms,
         "keep_ms": keep_ms,
         "reason": reason,
         "without_sid": without_sid,
+        **moments,
     }
     return Change(change_id, ChangeKind.CUT_LOGINS, body, actor=actor)
 

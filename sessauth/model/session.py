@@ -302,11 +302,12 @@ class SessionBans(Record):
 
 @dataclass(frozen=True, slots=True)
 class LoginCut(Record):
-    """A moment up to which logins of an identity provider don't count any more. Times are in ms since 1970.
+    """Moments of logins of an identity provider, each the latest stated one, in ms since 1970.
 
     They are those of a ``subject`` (the provider's ``sub``), of a ``sid``, or without both of the ``issuer``.
-    ``without_sid``: of the subject those alone that have no ``sid``. ``place`` is the latest one in the queue
-    of cuts.
+    ``without_sid``: of the subject those alone that have no ``sid``. Logins up to ``up_to_ms`` don't count.
+    Each pair of moments says when something began to be so and when it last ceased to be. ``place`` is the
+    latest one in the queue of cuts.
     """
 
     issuer: str
@@ -319,6 +320,34 @@ class LoginCut(Record):
     cut_at_ms: int
     place: int
     without_sid: bool = False
+    disabled_ms: int = 0
+    enabled_ms: int = 0
+    noncompliant_ms: int = 0
+    compliant_ms: int = 0
+    high_risk_ms: int = 0
+    low_risk_ms: int = 0
+
+    @property
+    def is_disabled(self) -> bool:
+        """True while the provider's account is disabled: no token of it counts, whenever its login was."""
+        return 0 < self.disabled_ms >= self.enabled_ms
+
+    @property
+    def is_suspended(self) -> bool:
+        """True while the provider holds the user's device or behaviour for unsafe."""
+        return 0 < self.noncompliant_ms >= self.compliant_ms or 0 < self.high_risk_ms >= self.low_risk_ms
+
+
+MOMENTS: Final = (
+    "up_to_ms",
+    "disabled_ms",
+    "enabled_ms",
+    "noncompliant_ms",
+    "compliant_ms",
+    "high_risk_ms",
+    "low_risk_ms",
+)
+"""The moments of a :class:`LoginCut`."""
 
 
 class SessionLookup(Protocol):

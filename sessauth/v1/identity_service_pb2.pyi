@@ -6,14 +6,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ReportSignalRequest(_message.Message):
-    __slots__ = ("provider", "logout_token", "revocation")
+    __slots__ = ("provider", "logout_token", "revocation", "security_event")
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     LOGOUT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    SECURITY_EVENT_FIELD_NUMBER: _ClassVar[int]
     provider: str
     logout_token: str
     revocation: GlobalRevocation
-    def __init__(self, provider: _Optional[str] = ..., logout_token: _Optional[str] = ..., revocation: _Optional[_Union[GlobalRevocation, _Mapping]] = ...) -> None: ...
+    security_event: str
+    def __init__(self, provider: _Optional[str] = ..., logout_token: _Optional[str] = ..., revocation: _Optional[_Union[GlobalRevocation, _Mapping]] = ..., security_event: _Optional[str] = ...) -> None: ...
 
 class GlobalRevocation(_message.Message):
     __slots__ = ("bearer", "body")
@@ -24,12 +26,16 @@ class GlobalRevocation(_message.Message):
     def __init__(self, bearer: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class ReportSignalResponse(_message.Message):
-    __slots__ = ("revision", "ended")
+    __slots__ = ("revision", "ended", "suspended", "resumed")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
     revision: int
     ended: int
-    def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ...) -> None: ...
+    suspended: int
+    resumed: int
+    def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., suspended: _Optional[int] = ..., resumed: _Optional[int] = ...) -> None: ...
 
 class CutLoginsRequest(_message.Message):
     __slots__ = ("provider", "subject", "sid", "reason")

@@ -259,7 +259,11 @@ def test_a_logout_posts_a_token_that_names_the_login(
     corp = IdentityProvider.from_table("identity_providers[0]", settings)
     keys = fetch_keys(corp, tmp_path)
     signal = verify_logout(token, "corp", [corp], lambda *_: keys, claims["iat"] * 1000 + 999)
-    assert (signal.subject, signal.sid, signal.token_id) == ("ann", tokens.claims["sid"], claims["jti"])
+    assert (signal.named[0].sid, signal.named[1].subject, signal.token_id) == (
+        tokens.claims["sid"],
+        "ann",
+        claims["jti"],
+    )
     assert signal.moment_ms // 1000 == claims["iat"] >= tokens.claims["auth_time"]
 
 

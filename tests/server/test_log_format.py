@@ -160,7 +160,7 @@ def test_a_cut_of_logins_waits_for_the_third_format(
         upgrade.one.writer.run(upgrade.one.carried.raise_format)
     assert upgrade.writes == SECOND_FORMAT
     assert upgrade.one.writer.submit(ban_sessions("ban", SessionSelector("a"), 1000)).result().applied
-    cut = cut_logins("cut", "https://idp", 1, 1)
+    cut = cut_logins("cut", "https://idp", {"up_to_ms": 1}, 1)
     with pytest.raises(Rejected) as refused:
         upgrade.one.writer.submit(cut).result()
     assert refused.value.word == "OLD_FORMAT"

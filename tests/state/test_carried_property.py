@@ -78,7 +78,8 @@ MAKERS: dict[str, _Make] = {
         id_, SessionSelector(f"s{n % 3}"), 50 * (n % 4), actor="o"
     ),
     "cut": lambda id_, session, n, now: cut_logins(
-        id_, "https://idp", now - n, 1 + 20 * n, subject=f"u{n % 3}", actor="o"
+        id_, "https://idp", {("up_to_ms", "disabled_ms", "enabled_ms")[n % 3]: now - n}, 1 + 20 * n,
+        subject=f"u{n % 2}", actor="o",
     ),
     "incarnation": lambda id_, session, n, now: new_incarnation(id_, bytes([n]) * 16, now),
     "spend": lambda id_, session, n, now: spending(

@@ -27,7 +27,8 @@ ISSUER = "https://idp.corp/one"
 
 def cut(change_id: str, up_to_ms: int = NOW, keep_ms: int = HOUR, **of: Any) -> Change:
     """Return a change that cuts."""
-    return cut_logins(change_id, of.pop("issuer", ISSUER), up_to_ms, keep_ms, **of, actor="op")
+    moments = {"up_to_ms": up_to_ms, **of.pop("moments", {})}
+    return cut_logins(change_id, of.pop("issuer", ISSUER), moments, keep_ms, **of, actor="op")
 
 
 def pairs(rows: MemoryRows) -> list[tuple[bytes, bytes]]:

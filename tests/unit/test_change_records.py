@@ -70,7 +70,7 @@ OF_EACH_KIND = [
     answer_approval("15", ID, b"a" * 16, statement=signing(pending_record(ID, b"a" * 16))),
     add_credential("16", "gw-1", "gateway", b"h" * 32, audiences=["a", "b"], actor="me"),
     remove_credential("17", "gw-1"),
-    cut_logins("19", "https://idp", 5, 6, "why", subject="s", actor="me"),
+    cut_logins("19", "https://idp", {"up_to_ms": 5, "disabled_ms": 4}, 6, "why", subject="s", actor="me"),
     ban_sessions("18", SessionSelector("a", "b", (("k", "v"),)), 5, "why", actor="me"),
 ]  # fmt: skip
 

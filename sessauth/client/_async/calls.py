@@ -385,6 +385,13 @@ class AsyncCalls:
         """
         return await self._run(session_calls.report_revocation(provider, bearer, body))
 
+    async def report_security_event(self, provider: str, token: str) -> EndedLogins:
+        """Hand on a security event token (RFC 8417) of CAEP or RISC, as it came by push or poll.
+
+        As :meth:`report_logout`: it ends, suspends or resumes, by its event.
+        """
+        return await self._run(session_calls.report_security_event(provider, token))
+
     async def cut_logins(
         self, provider: str, *, subject: str = "", sid: str = "", reason: str = ""
     ) -> EndedLogins:

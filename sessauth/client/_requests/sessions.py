@@ -362,6 +362,11 @@ def report_revocation(provider: str, bearer: str, body: bytes) -> RpcRequest[End
     return _report(identity_pb.ReportSignalRequest(provider=provider, revocation=stated))
 
 
+def report_security_event(provider: str, token: str) -> RpcRequest[EndedLogins]:
+    """Describe ReportSignal of a security event token. A repeat changes nothing."""
+    return _report(identity_pb.ReportSignalRequest(provider=provider, security_event=token))
+
+
 def _report(request: identity_pb.ReportSignalRequest) -> RpcRequest[EndedLogins]:
     return RpcRequest(
         "IdentityService/ReportSignal",

@@ -380,6 +380,13 @@ class Calls:
         """
         return self._run(session_calls.report_revocation(provider, bearer, body))
 
+    def report_security_event(self, provider: str, token: str) -> EndedLogins:
+        """Hand on a security event token (RFC 8417) of CAEP or RISC, as it came by push or poll.
+
+        As :meth:`report_logout`: it ends, suspends or resumes, by its event.
+        """
+        return self._run(session_calls.report_security_event(provider, token))
+
     def cut_logins(self, provider: str, *, subject: str = "", sid: str = "", reason: str = "") -> EndedLogins:
         """End a user's logins up to now, or one login, and refuse their tokens; operators only.
 

@@ -21,18 +21,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
-from typing import Final, TypedDict, cast
+from typing import Final, cast
 
 from ...clock import Clock, utc_text
 from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, SessauthError
-from ...model.change import Change, Rejection, cut_logins, end_session, once_change_id, open_session
+from ...model.change import (
+    Change,
+    Rejection,
+    cut_logins,
+    end_session,
+    once_change_id,
+    open_session,
+    resume_session,
+    suspend_session,
+)
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
 from ...state.lmdb.terms import LIVING, ids_after, terms_of
 from ...state.rules.effects import Rows
-from ...state.rules.logins import cut_of_login
+from ...state.rules.logins import cut_of_login, login_cut
 from ...state.rules.validation import RuleViolation, is_contained
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
@@ -41,7 +50,7 @@ from ..status import word_of
 from .key_sets import KeySets, PublicKeys
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
-from .statements import LOGOUT, Signal, verify_logout, verify_revocation
+from .statements import LOGOUT, Effect, Named, Signal, verify_event, verify_logout, verify_revocation
 from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
 
 OWNER: Final = "sessauth/identity"
@@ -56,9 +65,9 @@ SID_LABEL: Final = "sid"
 LOGIN_LABEL: Final = "login"
 # A cut outlives each token that it refuses, whatever the clocks are.
 _KEEP_LONGER_MS: Final = 600_000
-# Logins that one commit ends. A user has a few.
-ENDS_A_COMMIT: Final = 64
-_END_BYTES: Final = 1_536
+# Sessions of logins that one commit changes. A user has a few.
+CHANGES_A_COMMIT: Final = 64
+_CHANGE_BYTES: Final = 1_536
 _RENEWAL_BYTES: Final = 256
 
 
@@ -122,8 +131,8 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class EndedPart:
-    """The ids of logins' sessions that a commit ended, its revision, and whether there are more."""
+class AppliedPart:
+    """The ids of logins' sessions that a commit changed, its revision, and whether there are more."""
 
     session_ids: tuple[bytes, ...]
     revision: int
@@ -225,35 +234,45 @@ class LoginSessions:
         """Return the provider of a name, None if the settings have none."""
         return next((each for each in self._providers if each.name == name), None)
 
-    def end_logins(self, signal: Signal, change_id: str, reason: str, actor: str) -> Future[EndedPart]:
-        """Cut the logins that a signal names, and end the first sessions of them, in one commit.
+    def event(self, token: str, name: str) -> Signal:
+        """Return what a security event token for ``name`` says. Raises as :meth:`prove`."""
+        self._writer.require_leading()
+        return verify_event(token, name, self._providers, self._keys.keys, self._writer.now_ms())
+
+    def apply(self, signal: Signal, change_id: str, reason: str, actor: str) -> Future[AppliedPart]:
+        """Move the moments that a signal states, and change the first sessions that it names, in one commit.
 
         The same again goes on where the last one stopped. The future raises Rejected OLD_FORMAT where the
-        cluster can't have cuts yet.
+        cluster can't have moments of logins yet.
         """
 
-        def work(group: Group) -> EndedPart:
+        def work(group: Group) -> AppliedPart:
             keep_ms = signal.provider.max_age_ms + _KEEP_LONGER_MS
-            for number, named in enumerate(_cuts_of(signal)):
-                group.submit(
-                    cut_logins(
-                        f"{change_id}/{number}",
-                        signal.provider.issuer,
-                        signal.moment_ms,
-                        keep_ms,
-                        reason,
-                        actor=actor,
-                        **named,
-                    )
-                ).raise_if_rejected()
-            found = list(islice(_living(group, signal), ENDS_A_COMMIT + 1))
-            for session in found[:ENDS_A_COMMIT]:
-                group.submit(end_session(once_change_id(), session.id, reason, actor=actor))
-            ended = tuple(session.id for session in found[:ENDS_A_COMMIT])
-            return EndedPart(ended, group.rows.current.revision, more=len(found) > len(ended))
+            for number, named in enumerate(signal.named):
+                change = cut_logins(
+                    f"{change_id}/{number}",
+                    signal.provider.issuer,
+                    dict.fromkeys(signal.moments, signal.moment_ms),
+                    keep_ms,
+                    reason,
+                    subject=named.subject,
+                    sid=named.sid,
+                    without_sid=named.without_sid,
+                    actor=actor,
+                )
+                group.submit(change).raise_if_rejected()
+            make = _CHANGES.get(signal.effect)
+            if make is None:
+                return AppliedPart((), group.rows.current.revision, more=False)
+            found = list(islice(_changed_by(group, signal), CHANGES_A_COMMIT + 1))
+            ids = tuple(session.id for session in found[:CHANGES_A_COMMIT])
+            for session_id in ids:
+                group.submit(make(once_change_id(), session_id, reason, actor=actor)).raise_if_rejected()
+            return AppliedPart(ids, group.rows.current.revision, more=len(found) > len(ids))
 
-        size = _END_BYTES * ENDS_A_COMMIT
-        return self._writer.decide(work, size, only_removes_authority=True)
+        size = _CHANGE_BYTES * CHANGES_A_COMMIT
+        removes = signal.effect is not Effect.RESUME
+        return self._writer.decide(work, size, only_removes_authority=removes)
 
     def require_token(self, subject: str, login: ProvenLogin | None) -> None:
         """Raise IdentityRefused for a subject that only a token can prove, and that ``login`` does not."""
@@ -331,43 +350,58 @@ class LoginSessions:
         return self._writer.decide(work, _RENEWAL_BYTES)
 
 
-class _CutTerms(TypedDict, total=False):
-    subject: str
-    sid: str
-    without_sid: bool
+_CHANGES: Final[Mapping[Effect, Callable[..., Change]]] = {
+    Effect.END: end_session,
+    Effect.SUSPEND: suspend_session,
+    Effect.RESUME: resume_session,
+}
 
 
-def _cuts_of(signal: Signal) -> Iterator[_CutTerms]:
-    """Yield what a signal cuts. One login of a user may have tokens that don't name it."""
-    if signal.sid:
-        yield {"sid": signal.sid}
-    if signal.subject:
-        yield {"subject": signal.subject, "without_sid": bool(signal.sid)}
+def _changed_by(group: Group, signal: Signal) -> Iterator[Session]:
+    """Yield the sessions that a signal's effect changes, in no order."""
+    seen = set()
+    for named in signal.named:
+        for session in _named_sessions(group, signal.provider.issuer, named):
+            if session.id not in seen and _is_changed(group.rows, session, named, signal):
+                seen.add(session.id)
+                yield session
 
 
-def _living(group: Group, signal: Signal) -> Iterator[Session]:
-    """Yield the sessions of logins that a signal names and that have not ended, in no order."""
-    for named in _cuts_of(signal):
-        label = (SID_LABEL, named["sid"]) if "sid" in named else (SUBJECT_LABEL, named["subject"])
-        terms = terms_of("", OWNER, dict([(ISSUER_LABEL, signal.provider.issuer), label]))
-        after = b""
-        while ids := ids_after(group.rows, terms, (LIVING,), after, ENDS_A_COMMIT):
-            after = ids[-1]
-            for session in filter(None, map(partial(_current, group), ids)):
-                if session.status is not SessionStatus.ENDED and _is_named(session, signal, named):
-                    yield session
+def _named_sessions(group: Group, issuer: str, named: Named) -> Iterator[Session]:
+    """Yield the sessions of logins that have a name, and that have not ended."""
+    label = {SID_LABEL: named.sid} if named.sid else {SUBJECT_LABEL: named.subject}
+    wanted = {ISSUER_LABEL: issuer, **label}
+    terms, after = terms_of("", OWNER, wanted), b""
+    while ids := ids_after(group.rows, terms, (LIVING,), after, CHANGES_A_COMMIT):
+        after = ids[-1]
+        for session in filter(None, map(partial(_current, group), ids)):
+            # The index finds candidates.
+            if session.owner != OWNER or not wanted.items() <= session.labels.items():
+                continue
+            if session.status is not SessionStatus.ENDED and not (
+                named.without_sid and SID_LABEL in session.labels
+            ):
+                yield session
 
 
-def _is_named(session: Session, signal: Signal, named: _CutTerms) -> bool:
-    """Return True if a signal names a session: the index finds candidates."""
-    labels = session.labels
-    if session.owner != OWNER or labels.get(ISSUER_LABEL) != signal.provider.issuer:
-        return False
-    if "sid" in named:
-        return labels.get(SID_LABEL) == named["sid"]
-    if labels.get(SUBJECT_LABEL) != named["subject"] or (named["without_sid"] and SID_LABEL in labels):
-        return False
-    return labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
+def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> bool:
+    """Return True if a signal's effect changes a session that it names.
+
+    By the moments as they are now: what is late changes nothing that a later statement settled.
+    """
+    issuer = signal.provider.issuer
+    if signal.effect is Effect.END:
+        cut = login_cut(rows, issuer, named.subject, named.sid, without_sid=named.without_sid)
+        logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
+        return bool(named.sid) or logged_in or (cut is not None and cut.is_disabled)
+    of_user = login_cut(rows, issuer, session.labels.get(SUBJECT_LABEL, ""))
+    of_login = login_cut(rows, issuer, sid=session.labels.get(SID_LABEL, ""))
+    suspended = any(cut is not None and cut.is_suspended for cut in (of_user, of_login))
+    if signal.effect is Effect.SUSPEND:
+        return suspended and session.status is SessionStatus.ACTIVE
+    # Another's suspension stays.
+    ours = session.reason.startswith(f"{signal.provider.name}: ")
+    return not suspended and session.status is SessionStatus.SUSPENDED and ours
 
 
 def _require_not_cut(rows: Rows, identity: ProvenIdentity) -> None:
@@ -376,6 +410,8 @@ def _require_not_cut(rows: Rows, identity: ProvenIdentity) -> None:
     cut = cut_of_login(rows, issuer, identity.subject, sid, identity.logged_in_at_ms)
     if cut is None:
         return
+    if cut.is_disabled:
+        raise _refused(IdentityFault.CUT, f"the account is disabled ({cut.reason or cut.cut_by})")
     which = "the login was" if cut.sid else f"logins up to {utc_text(cut.up_to_ms)} were"
     raise _refused(IdentityFault.CUT, f"{which} cut off ({cut.reason or cut.cut_by}); log in again")
 

@@ -79,6 +79,9 @@ class IdentityProvider:
     require: Mapping[str, Literal] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     facts: tuple[str, ...] = ()
+    events_issuer: str = ""
+    events_jwks_uri: str = ""
+    events_jwks_file: str = ""
     max_age_ms: int = 43_200_000
     max_session_ms: int = 28_800_000
     lease_ms: int = 900_000
@@ -96,6 +99,19 @@ class IdentityProvider:
         provider.check(where)
         return provider
 
+    @property
+    def transmitter(self) -> IdentityProvider:
+        """The provider as the issuer of security events, whose name and keys may be others."""
+        if not (self.events_issuer or self.events_jwks_uri or self.events_jwks_file):
+            return self
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}.events",
+            issuer=self.events_issuer or self.issuer,
+            jwks_uri=self.events_jwks_uri,
+            jwks_file=self.events_jwks_file,
+        )
+
     def check(self, where: str) -> None:
         """Refuse values out of range and contradictions."""
         if not _NAME.fullmatch(self.name):
@@ -110,11 +126,14 @@ class IdentityProvider:
             )
         if self.kind == "oidc" and not self.clients:
             raise ConfigError(f"{where}.clients: is required: the clients whose users may open sessions")
-        if self.jwks_uri and self.jwks_file:
-            raise ConfigError(f"{where}.jwks_uri, jwks_file: state one of them")
+        for begin in ("", "events_"):
+            if getattr(self, f"{begin}jwks_uri") and getattr(self, f"{begin}jwks_file"):
+                raise ConfigError(f"{where}.{begin}jwks_uri, {begin}jwks_file: state one of them")
         if self.kind == "spiffe" and not (self.jwks_uri or self.jwks_file):
             raise ConfigError(f"{where}.jwks_file: is required: a trust domain has no discovery document")
-        for key in ("issuer", "jwks_uri"):
+        if self.events_issuer and not (self.events_jwks_uri or self.events_jwks_file):
+            raise ConfigError(f"{where}.events_jwks_uri: is required beside events_issuer")
+        for key in ("issuer", "jwks_uri", "events_issuer", "events_jwks_uri"):
             self._check_address(where, key)
         for key in ("max_age_ms", "max_session_ms"):
             if getattr(self, key) < 1000:

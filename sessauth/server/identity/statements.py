@@ -1,18 +1,20 @@
-"""Statements of identity providers that logins are over: logout tokens and global revocations.
+"""Statements of identity providers about logins: logout tokens, global revocations, security events.
 
-A statement is verified where the change is made, by the keys that its tokens are verified by. Whoever carries
-it can keep it back and nothing else. It is a moment: whatever logged in up to then is over. So a statement
-that comes twice, late, or in another order does nothing wrong.
+A statement is verified where the change is made, by keys of the provider. Whoever carries it can keep it
+back and nothing else. It is a moment: whatever logged in up to then is over. So a statement that comes twice,
+late, or in another order does nothing wrong.
 
 * OpenID Connect Back-Channel Logout 1.0, sections 2.4 to 2.6: a logout token.
 * draft-parecki-oauth-global-token-revocation: a JWT of the provider, and the user it names (RFC 9493).
+* RFC 8417: a security event token, of the types of CAEP 1.0 and RISC 1.0, about a subject of RFC 9493.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
 
 from ...errors import StateError
 from .key_sets import read_object
@@ -40,19 +42,48 @@ MAX_BODY_BYTES: Final = 16 * 1024
 MAX_BEARER_AGE_MS: Final = 300_000
 
 
+class Effect(StrEnum):
+    """The effect of a statement on the sessions of the logins that it names."""
+
+    END = "end"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    NOTHING = "nothing"
+
+
+class Named(NamedTuple):
+    """Logins that a statement names: those of a user, or one, or of the user those that have no ``sid``."""
+
+    subject: str = ""
+    sid: str = ""
+    without_sid: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Logins of a provider that are over: those of ``subject``, or the one of ``sid``, or both.
+    """The statement of a provider: its effect on the logins that it names, and the moment it is of.
 
-    ``moment_ms`` is the moment up to which, in ms since 1970. ``token_id`` is the statement's ``jti``.
+    ``moments`` are those that it moves (:data:`sessauth.model.session.MOMENTS`), to ``moment_ms``, in ms
+    since 1970. ``token_id`` is the statement's ``jti``.
     """
 
     provider: IdentityProvider
     event: str
-    subject: str
-    sid: str
+    named: tuple[Named, ...]
     moment_ms: int
-    token_id: str
+    token_id: str = ""
+    effect: Effect = Effect.END
+    moments: tuple[str, ...] = ("up_to_ms",)
+
+
+def logins_of(subject: str, sid: str) -> tuple[Named, ...]:
+    """Return the logins of a statement that names a user, a login, or both.
+
+    A provider that names a login says nothing of the user's others. One that has no name may be that one.
+    """
+    if sid and subject:
+        return Named(sid=sid), Named(subject=subject, without_sid=True)
+    return (Named(subject, sid),) if sid or subject else ()
 
 
 def verify_logout(
@@ -79,7 +110,8 @@ def verify_logout(
     subject, sid = text_claim(claims, "sub", required=False), text_claim(claims, "sid", required=False)
     if not subject and not sid:
         raise malformed("sub, sid: one of them is required")
-    return Signal(statement.provider, LOGOUT, subject, sid, _moment(issued_ms), text_claim(claims, "jti"))
+    named = logins_of(subject, sid)
+    return Signal(statement.provider, LOGOUT, named, _end_of_second(issued_ms), text_claim(claims, "jti"))
 
 
 def verify_revocation(
@@ -111,11 +143,141 @@ def verify_revocation(
     return Signal(
         provider,
         REVOCATION,
-        text_claim(named, "sub"),
-        "",
-        _moment(issued_ms),
+        logins_of(text_claim(named, "sub"), ""),
+        _end_of_second(issued_ms),
         text_claim(claims, "jti"),
     )
+
+
+_CAEP: Final = "https://schemas.openid.net/secevent/caep/event-type/"
+_RISC: Final = "https://schemas.openid.net/secevent/risc/event-type/"
+_SSF: Final = "https://schemas.openid.net/secevent/ssf/event-type/"
+_Outcome = tuple[Effect, tuple[str, ...]]
+_END: Final[_Outcome] = (Effect.END, ("up_to_ms",))
+_ENABLED: Final[_Outcome] = (Effect.NOTHING, ("enabled_ms",))
+# An account that is disabled ends what is there, and refuses every token until it is enabled.
+_DISABLED: Final[_Outcome] = (Effect.END, ("up_to_ms", "disabled_ms"))
+_IGNORED: Final[_Outcome] = (Effect.NOTHING, ())
+_EFFECTS: Final[Mapping[str, _Outcome]] = {
+    f"{_CAEP}session-revoked": _END,
+    f"{_RISC}sessions-revoked": _END,
+    f"{_RISC}credential-compromise": _END,
+    f"{_RISC}account-disabled": _DISABLED,
+    f"{_RISC}account-purged": _DISABLED,
+    f"{_RISC}identifier-recycled": _DISABLED,
+    f"{_RISC}account-enabled": _ENABLED,
+    # What the tokens said is no longer so: the next login says it anew.
+    f"{_CAEP}token-claims-change": _END,
+    f"{_CAEP}assurance-level-change": _END,
+}
+# Events whose effect depends on a member: its name, and the effect by its value.
+_BY_VALUE: Final[Mapping[str, tuple[str, Mapping[str, _Outcome]]]] = {
+    f"{_CAEP}credential-change": ("change_type", dict.fromkeys(("revoke", "delete", "update"), _END)),
+    f"{_CAEP}device-compliance-change": (
+        "current_status",
+        {
+            "not-compliant": (Effect.SUSPEND, ("noncompliant_ms",)),
+            "compliant": (Effect.RESUME, ("compliant_ms",)),
+        },
+    ),
+    f"{_CAEP}risk-level-change": (
+        "current_level",
+        {
+            "HIGH": (Effect.SUSPEND, ("high_risk_ms",)),
+            "MEDIUM": _IGNORED,
+            "LOW": (Effect.RESUME, ("low_risk_ms",)),
+        },
+    ),
+}
+VERIFICATION: Final = f"{_SSF}verification"
+STREAM_UPDATED: Final = f"{_SSF}stream-updated"
+# Some transmitters state ms: a time in seconds has been below this for three thousand years.
+_MAX_SECONDS: Final = 10**11
+
+
+def verify_event(
+    token: str, name: str, providers: Sequence[IdentityProvider], keys_of: KeysOf, now_ms: int
+) -> Signal:
+    """Return what a security event token says that came by the stream of the provider ``name``.
+
+    An event of another type, or about somebody whom no login could be of, names nobody and has no effect.
+    Raises IdentityRefused, and what ``keys_of`` raises.
+    """
+    transmitters = [each.transmitter for each in providers if each.name == name]
+    statement = read_signed(token, transmitters, keys_of)
+    provider = next(each for each in providers if each.name == name)
+    claims = statement.claims
+    if statement.header.get("typ", "").lower().removeprefix("application/") != "secevent+jwt":
+        raise wrong_kind("typ: must be secevent+jwt")
+    if not provider.audience or provider.audience not in _audience(claims):
+        raise wrong_kind(f"aud: does not name the audience of the provider {name}")
+    token_id = text_claim(claims, "jti")
+    issued_ms = time_claim(claims, "iat")
+    if not issued_ms:
+        raise malformed("iat: is required")
+    events = claims.get("events")
+    if not isinstance(events, dict) or len(events) != 1:
+        raise malformed("events: must have one event")
+    ((event, content),) = events.items()
+    if not isinstance(content, dict):
+        raise malformed("events: the event must be an object")
+    effect, moments = _EFFECTS.get(event, _IGNORED)
+    if event in _BY_VALUE:
+        member, effects = _BY_VALUE[event]
+        stated = content.get(member)
+        effect, moments = effects.get(stated, _IGNORED) if isinstance(stated, str) else _IGNORED
+    named: tuple[Named, ...] = ()
+    if moments:
+        # Drafts had the subject inside of the event.
+        named = _named(claims.get("sub_id", content.get("subject")), provider)
+    at_ms = _event_time(claims, content, issued_ms, now_ms)
+    return Signal(provider, event, named, at_ms, token_id, effect if named else Effect.NOTHING, moments)
+
+
+def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:
+    """Return when an event was: as it says, else when the token was issued; the present at the latest."""
+    stated = content.get("event_timestamp")
+    if stated is None:
+        at_ms = time_claim(claims, "toe") or issued_ms
+    elif isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 10**14:
+        raise malformed("event_timestamp: must be a time since 1970")
+    elif stated > _MAX_SECONDS:
+        return min(int(stated), now_ms)
+    else:
+        at_ms = int(stated * 1000)
+    return min(_end_of_second(at_ms), max(now_ms, 1))
+
+
+def _named(subject: object, provider: IdentityProvider) -> tuple[Named, ...]:
+    """Return the logins of a subject (RFC 9493; SSF 1.0, section 3). None, for one that names no login.
+
+    Raises IdentityRefused for one that is no subject.
+    """
+    if not isinstance(subject, dict):
+        raise malformed("sub_id: is required, an object")
+    form = subject.get("format", "complex")
+    if form == "aliases":
+        listed = subject.get("identifiers")
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise malformed("sub_id.identifiers: must be a list of subjects")
+        found = [one for each in listed if each.get("format") != "aliases" for one in _named(each, provider)]
+        return tuple(dict.fromkeys(found))
+    if form == "iss_sub":
+        # One provider can end nobody of another's.
+        return logins_of(text_claim(subject, "sub"), "") if subject.get("iss") == provider.issuer else ()
+    if form == "opaque":
+        return logins_of("", text_claim(subject, "id"))
+    if form != "complex":
+        return ()
+    users = _named(subject["user"], provider) if "user" in subject else ()
+    sessions = _named(subject["session"], provider) if "session" in subject else ()
+    if "user" in subject and not users:
+        # It is somebody else, whose session this may be.
+        return ()
+    # Beside both a member that is not known here narrows them, so it is left out: that ends more, never less.
+    if users and sessions:
+        return logins_of(users[0].subject, sessions[0].sid)
+    return sessions or users
 
 
 def _of_provider(statement: ProviderStatement, name: str) -> ProviderStatement:
@@ -143,6 +305,6 @@ def _fresh(claims: Mapping[str, Any], now_ms: int) -> int:
     return issued_ms
 
 
-def _moment(issued_ms: int) -> int:
+def _end_of_second(issued_ms: int) -> int:
     """Return the end of the second of issue, as times in seconds say no more."""
     return issued_ms - issued_ms % 1000 + 999

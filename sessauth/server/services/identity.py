@@ -12,15 +12,16 @@ from ...errors import NotLeader, SessauthError
 from ...state.writer.state_writer import StateWriter
 from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
-from ..identity.login_sessions import APPLIED, EndedPart, LoginSessions
-from ..identity.statements import LOGOUT, REVOCATION, Signal
+from ..identity.login_sessions import APPLIED, AppliedPart, LoginSessions
+from ..identity.statements import Effect, Signal, logins_of
 from ..log import event
 from ..rpc.call import CallContext
 from ..rpc.finisher import Steps
 from ..status import invalid, refused, word_of
 from .base import Service
 
-_CUT: Final = "cut"
+UNMATCHED: Final = "UNMATCHED"
+_COUNTS: Final = {Effect.END: "ended", Effect.SUSPEND: "suspended", Effect.RESUME: "resumed"}
 
 
 @dataclass(eq=False)
@@ -35,28 +36,37 @@ class IdentityService(Service):
     def report_signal(
         self, request: pb.ReportSignalRequest, call: CallContext
     ) -> Steps[pb.ReportSignalResponse]:
-        """End the logins that a provider's statement names, once it is verified."""
-        kind = LOGOUT if request.HasField("logout_token") else REVOCATION
+        """Do to the logins that a provider's statement names what it says, once it is verified."""
+        kind = request.WhichOneof("statement") or "none"
         try:
-            if request.HasField("logout_token"):
-                signal = self.logins.logout(request.logout_token, request.provider)
-            elif request.HasField("revocation"):
-                stated = request.revocation
-                signal = self.logins.revocation(stated.bearer, stated.body, request.provider)
-            else:
-                raise invalid("statement", "is required: a logout token, or a revocation")
+            signal = self._signal(request)
+            kind = signal.event.rpartition("/")[2]
             # A repeat has the first one's outcome, and takes no room.
             change_id = f"signal/{hashlib.blake2b(repr(signal).encode(), digest_size=16).hexdigest()}"
-            reason = f"{signal.provider.name}: {signal.event}"
-            ended, revision = yield from self._end(signal, change_id, reason, call)
+            reason = f"{signal.provider.name}: {kind}"
+            changed, revision = yield from self._apply(signal, change_id, reason, call)
         except NotLeader:
             # The leader is asked, and counts it.
             raise
         except SessauthError as error:
             self.logins.count_signal(request.provider, kind, word_of(error))
             raise
-        self.logins.count_signal(request.provider, kind, APPLIED)
-        return pb.ReportSignalResponse(revision=revision, ended=ended)
+        self.logins.count_signal(request.provider, kind, APPLIED if signal.named else UNMATCHED)
+        response = pb.ReportSignalResponse(revision=revision)
+        if signal.effect in _COUNTS:
+            setattr(response, _COUNTS[signal.effect], changed)
+        return response
+
+    def _signal(self, request: pb.ReportSignalRequest) -> Signal:
+        """Return what a statement says once it is verified."""
+        if request.HasField("logout_token"):
+            return self.logins.logout(request.logout_token, request.provider)
+        if request.HasField("security_event"):
+            return self.logins.event(request.security_event, request.provider)
+        if not request.HasField("revocation"):
+            raise invalid("statement", "is required: a logout token, a revocation or a security event")
+        stated = request.revocation
+        return self.logins.revocation(stated.bearer, stated.body, request.provider)
 
     def cut_logins(self, request: pb.CutLoginsRequest, call: CallContext) -> Steps[pb.CutLoginsResponse]:
         """End the logins of a user up to now, or one login."""
@@ -69,32 +79,37 @@ class IdentityService(Service):
         sid = request_fields.text(request.sid, "sid")
         reason = request_fields.text(request.reason, "reason")
         moment_ms = self.writer.now_ms()
-        signal = Signal(provider, _CUT, subject, sid, moment_ms, "")
+        signal = Signal(provider, "cut", logins_of(subject, sid), moment_ms)
         change_id = f"cut/{secrets.token_hex(16)}"
-        ended, revision = yield from self._end(signal, change_id, reason, call)
+        ended, revision = yield from self._apply(signal, change_id, reason, call)
         return pb.CutLoginsResponse(revision=revision, ended=ended, up_to_ms=moment_ms)
 
-    def _end(self, signal: Signal, change_id: str, reason: str, call: CallContext) -> Steps[tuple[int, int]]:
-        """Cut and end; return how many sessions of logins this ended, and the revision after the last."""
-        ended, revision, more = 0, 0, True
+    def _apply(
+        self, signal: Signal, change_id: str, reason: str, call: CallContext
+    ) -> Steps[tuple[int, int]]:
+        """Apply a signal; return how many sessions of logins it changed, and the revision after the last."""
+        changed, revision, more = 0, 0, True
         while more:
             call.raise_if_expired()
-            part: EndedPart = yield self.logins.end_logins(signal, change_id, reason, call.principal.name)
-            ended += len(part.session_ids)
+            part: AppliedPart = yield self.logins.apply(signal, change_id, reason, call.principal.name)
+            changed += len(part.session_ids)
             revision, more = part.revision, part.more
         event(
-            logging.WARNING,
-            "logins_ended",
+            logging.WARNING if changed else logging.INFO,
+            "identity_signal",
             caller=call.principal.name,
             provider=signal.provider.name,
             signal=signal.event,
+            effect=signal.effect,
             jti=signal.token_id,
             # A user's name at the provider is in the log of changes, and not in this one.
-            user=hashlib.blake2b(signal.subject.encode(), digest_size=8).hexdigest()
-            if signal.subject
-            else "",
-            up_to_ms=signal.moment_ms,
+            users=[_digest(named.subject or named.sid) for named in signal.named],
+            moment_ms=signal.moment_ms,
             reason=reason,
-            ended=ended,
+            changed=changed,
         )
-        return ended, revision
+        return changed, revision
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()

@@ -1,24 +1,27 @@
-"""Cuts of logins: moments up to which a user, a login, or all of an identity provider logged in.
+"""Cuts of logins: moments of users, logins and identity providers, as changes state them.
 
-A cut is a moment and no flag. A token whose login was not after it is refused, and a later cut only moves it
-forward. So repeats, and cuts that arrive in another order, change nothing.
+A cut is a moment and no flag. A token whose login was not after it is refused. What can be taken back, as an
+account that is disabled, has two moments, of which the later one counts. A change only moves moments forward,
+so repeats, and changes that arrive in another order, come to the same.
 
-A cut is one row, found by a digest of what it names. It stays until no token that it refuses could count
-(``keep_ms``). A queue of rows has the order in which they were written, so each new cut drops two that are
-over. A full queue cuts all logins of the issuer instead: people log in again, and no cut is forgotten.
+The moments of one user or login are one row, found by a digest of what it names. It stays until no token that
+it refuses could count (``keep_ms``), and while an account is disabled. A queue of rows has the order in which
+they were written, so each change drops two that are over. A full queue cuts all logins of the issuer instead:
+people log in again, and no cut is forgotten.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, cast
 
 from ... import limits
 from ..._fast._check import replaced
 from ...model.change import Change
-from ...model.session import LoginCut
+from ...model.session import MOMENTS, LoginCut
 from .. import layout
 from .effects import Delete, Effect, Put, Rows, corrupt
 from .validation import invalid, require_text
@@ -28,56 +31,59 @@ CUTS: Final = b"x"
 MAX_CUTS: Final = 100_000
 MAX_KEEP_MS: Final = 8 * 24 * 3_600_000
 _DROPPED_AT_ONCE: Final = 2
+_CUTTING: Final = ("up_to_ms", "disabled_ms")
 _ENDS: Final = Struct(">QQ")
 _PLACE: Final = Struct(">Q")
 
 
 def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
-    """Cut logins up to a moment; an earlier moment than that of a cut which stands changes nothing of it."""
+    """Move the moments of a row forward, and drop rows that are over."""
     body = cast("dict[str, Any]", change.body)
     issuer = require_text("issuer", body.get("issuer", ""), required=True)
     subject = require_text("subject", body.get("subject", ""))
     sid = require_text("sid", body.get("sid", ""))
     reason = require_text("reason", body.get("reason", ""))
-    up_to_ms, keep_ms = int(body.get("up_to_ms", 0)), int(body.get("keep_ms", 0))
     without_sid = bool(body.get("without_sid", False))
     if (subject and sid) or (without_sid and not subject):
         raise invalid("subject, sid: state one of them at most, and without_sid of a subject")
-    if not 0 < up_to_ms <= limits.MAX_TIME_MS:
-        raise invalid("up_to_ms: must be after 0 and at most 2^53 - 1")
+    keep_ms = int(body.get("keep_ms", 0))
     if not 0 < keep_ms <= MAX_KEEP_MS:
         raise invalid(f"keep_ms: must be 1 to {MAX_KEEP_MS}")
-    writes: list[Put | Delete] = []
-    first, following = _queue(rows)
-    for _ in range(_DROPPED_AT_ONCE):
-        dropped = _drop(rows, first, change.at_ms) if first < following else None
-        if dropped is None:
-            break
-        writes += dropped
-        first += 1
-    if following - first >= MAX_CUTS:
+    moments = {name: int(body.get(name, 0)) for name in MOMENTS}
+    if not any(moments.values()):
+        raise invalid("up_to_ms: state at least one moment")
+    for name, value in moments.items():
+        if value > limits.MAX_TIME_MS:
+            raise invalid(f"{name}: must be at most 2^53 - 1")
+    queue = _Queue.read(rows)
+    writes = queue.drop_old(rows, change.at_ms)
+    if queue.is_full:
+        # A moment that takes nothing away is no other user's.
+        moments = {name: moments[name] if name in _CUTTING else 0 for name in moments}
         subject, sid, without_sid = "", "", False
     before = login_cut(rows, issuer, subject, sid, without_sid=without_sid)
-    until_ms = change.at_ms + keep_ms
-    if before is not None:
-        until_ms = max(until_ms, before.keep_until_ms)
-    if before is not None and before.up_to_ms >= up_to_ms:
+    if before is None:
+        before = LoginCut(issuer, subject, sid, 0, 0, "", "", 0, 0, without_sid)
+    latest = {name: max(value, getattr(before, name)) for name, value in moments.items()}
+    moved = any(value != getattr(before, name) for name, value in latest.items())
+    cut = replaced(
+        before,
+        keep_until_ms=max(before.keep_until_ms, change.at_ms + keep_ms),
         # The reason and the author stay those of the later moment.
-        cut = replaced(before, keep_until_ms=until_ms, place=following)
-    else:
-        cut = LoginCut(
-            issuer, subject, sid, up_to_ms, until_ms, reason, change.actor, change.at_ms, following,
-            without_sid,
-        )  # fmt: skip
+        reason=reason if moved else before.reason,
+        cut_by=change.actor if moved else before.cut_by,
+        cut_at_ms=change.at_ms if moved else before.cut_at_ms,
+        # The one row of an issuer is never dropped.
+        place=queue.following if subject or sid else 0,
+        **latest,
+    )
     key = _key(issuer, subject, sid, without_sid)
-    # A row that is to be dropped may be the one that is cut again.
+    # A row that is dropped may be the one that is written again.
     writes = [write for write in writes if write.key != key]
     writes.append(Put(layout.EVIDENCE, key, cut.encode()))
-    # The one row of an issuer is never dropped.
     if subject or sid:
-        writes.append(Put(layout.EVIDENCE, CUTS + _PLACE.pack(following), key))
-        following += 1
-    return Effect([*writes, Put(layout.EVIDENCE, CUTS, _ENDS.pack(first, following))])
+        writes.append(queue.add(key))
+    return Effect([*writes, queue.put()])
 
 
 def login_cut(
@@ -89,16 +95,16 @@ def login_cut(
 
 
 def cut_of_login(rows: Rows, issuer: str, subject: str, sid: str, login_ms: int) -> LoginCut | None:
-    """Return the cut that refuses a login's tokens; None if none does. Raises StateUnusable.
+    """Return the row that refuses a login's tokens; None if none does. Raises StateUnusable.
 
     ``login_ms`` is the time of the login, in ms since 1970. A ``sid`` that was cut stays so at any time.
     """
     of_sid = login_cut(rows, issuer, sid=sid) if sid else None
-    if of_sid is not None:
+    if of_sid is not None and (of_sid.up_to_ms or of_sid.is_disabled):
         return of_sid
     of_others = None if sid else login_cut(rows, issuer, subject, without_sid=True)
     for cut in (of_others, login_cut(rows, issuer, subject), login_cut(rows, issuer)):
-        if cut is not None and login_ms <= cut.up_to_ms:
+        if cut is not None and (login_ms <= cut.up_to_ms or cut.is_disabled):
             return cut
     return None
 
@@ -109,7 +115,8 @@ def verify_cuts(pairs: Iterable[tuple[bytes, bytes]]) -> int:
     Raises StateUnusable or ValueError at a wrong one.
     """
     rows = dict(pairs)
-    first, following = _ends(rows.pop(CUTS, None))
+    queue = _Queue.decode(rows.pop(CUTS, None))
+    first, following = queue.first, queue.following
     places = {key: value for key, value in rows.items() if len(key) == len(CUTS) + _PLACE.size}
     if places.keys() != {CUTS + _PLACE.pack(place) for place in range(first, following)}:
         raise ValueError(f"the queue of cuts has {len(places)} places, not those from {first} to {following}")
@@ -121,37 +128,68 @@ def verify_cuts(pairs: Iterable[tuple[bytes, bytes]]) -> int:
     return len(cuts)
 
 
-def _drop(rows: Rows, place: int, at_ms: int) -> list[Delete] | None:
-    """Return the writes that drop the oldest place of the queue; None while its cut is kept.
+@dataclass(slots=True)
+class _Queue:
+    """The places of rows in the order in which they were written: the first, and the one after the last."""
 
-    A cut that was made again has a later place, which drops it.
-    """
-    queued = CUTS + _PLACE.pack(place)
-    key = rows.get(layout.EVIDENCE, queued)
-    if key is None:
-        raise corrupt("the queue of cuts", f"it has no place {place}")
-    cut = _read(key, rows.get(layout.EVIDENCE, key))
-    if cut is None or cut.place != place:
-        return [Delete(layout.EVIDENCE, queued)]
-    if cut.keep_until_ms > at_ms:
-        return None
-    return [Delete(layout.EVIDENCE, queued), Delete(layout.EVIDENCE, key)]
+    first: int
+    following: int
 
+    @classmethod
+    def read(cls, rows: Rows) -> _Queue:
+        """Read the ends. Raises StateUnusable."""
+        return cls.decode(rows.get(layout.EVIDENCE, CUTS))
 
-def _queue(rows: Rows) -> tuple[int, int]:
-    """Return the first place of the queue, and the one after its last."""
-    return _ends(rows.get(layout.EVIDENCE, CUTS))
+    @classmethod
+    def decode(cls, value: bytes | None) -> _Queue:
+        """Read the row of the ends. Raises StateUnusable."""
+        if value is None:
+            return cls(0, 0)
+        if len(value) != _ENDS.size:
+            raise corrupt("the queue of cuts", f"its ends have {len(value)} bytes")
+        first, following = _ENDS.unpack(value)
+        if not first <= following <= first + MAX_CUTS:
+            raise corrupt("the queue of cuts", f"it begins at {first} and ends at {following}")
+        return cls(first, following)
 
+    @property
+    def is_full(self) -> bool:
+        """True if it can take no further row."""
+        return self.following - self.first >= MAX_CUTS
 
-def _ends(value: bytes | None) -> tuple[int, int]:
-    if value is None:
-        return 0, 0
-    if len(value) != _ENDS.size:
-        raise corrupt("the queue of cuts", f"its ends have {len(value)} bytes")
-    first, following = _ENDS.unpack(value)
-    if not first <= following <= first + MAX_CUTS:
-        raise corrupt("the queue of cuts", f"it begins at {first} and ends at {following}")
-    return first, following
+    def add(self, key: bytes) -> Put:
+        """Give a row the last place."""
+        write = Put(layout.EVIDENCE, CUTS + _PLACE.pack(self.following), key)
+        self.following += 1
+        return write
+
+    def put(self) -> Put:
+        """Return the write of the ends."""
+        return Put(layout.EVIDENCE, CUTS, _ENDS.pack(self.first, self.following))
+
+    def drop_old(self, rows: Rows, at_ms: int) -> list[Put | Delete]:
+        """Drop the first places whose rows are over, two at most; one that has to stay goes to the end."""
+        writes: list[Put | Delete] = []
+        for _ in range(min(_DROPPED_AT_ONCE, self.following - self.first)):
+            place = CUTS + _PLACE.pack(self.first)
+            key = rows.get(layout.EVIDENCE, place)
+            if key is None:
+                raise corrupt("the queue of cuts", f"it has no place {self.first}")
+            cut = _read(key, rows.get(layout.EVIDENCE, key))
+            # One that was written again has a later place.
+            current = cut is not None and cut.place == self.first
+            if cut is not None and current and cut.keep_until_ms > at_ms:
+                break
+            writes.append(Delete(layout.EVIDENCE, place))
+            self.first += 1
+            if cut is None or not current:
+                continue
+            if cut.is_disabled:
+                writes.append(Put(layout.EVIDENCE, key, replaced(cut, place=self.following).encode()))
+                writes.append(self.add(key))
+            else:
+                writes.append(Delete(layout.EVIDENCE, key))
+        return writes
 
 
 def _key(issuer: str, subject: str, sid: str, without_sid: bool) -> bytes:
