@@ -2,29 +2,42 @@
 
     POST /logout/NAME   OpenID Connect Back-Channel Logout 1.0: the form parameter logout_token
     POST /revoke/NAME   draft-parecki-oauth-global-token-revocation: a bearer JWT, and JSON with sub_id
+    POST /events/NAME   RFC 8935: a security event token that the provider pushes
 
-NAME is that of the provider in the server's settings. The answer is 200, or 204, once the change is durable
-on the server. This program reads no claim and has no key: it can keep a statement back and nothing else. So
-whoever reaches it may send: a statement that no provider signed is refused by the server.
+A provider that holds security events ready (RFC 8936) is asked for them each second, and is told what the
+server has once it is durable. NAME is that of the provider in the server's settings.
+
+The answer is 200, 202 or 204 once the change is durable on the server. This program reads no claim and has no
+key: it can keep a statement back and nothing else. So whoever reaches it may send: a statement that no
+provider signed is refused by the server.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.error import HTTPError
+from urllib.parse import parse_qsl, urlsplit
+from urllib.request import Request
 
-from ..client import AsyncClient
-from ..errors import IdentityRefused, SessauthError
+from ..client import AsyncClient, Client
+from ..errors import IdentityRefused, SessauthError, UsageError
 from ..guard.asgi import Gone, Receive, Scope, Send
 from ..guard.services.presented import AUTHORIZATION, bearer
 from ..guard.services.routes import header_values
+from ..server.identity.key_sets import same_host_opener
+from ..server.sections import is_loopback
 from .http_server import FaultyRequest, read_body, respond
+from .json_parts import members, strict_object, string
 
 LOGOUT: Final = "/logout/"
 REVOKE: Final = "/revoke/"
+EVENTS: Final = "/events/"
 MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 2.0
 # Statements that are under way at once; a provider sends a further one again.
@@ -32,6 +45,7 @@ MAX_IN_FLIGHT: Final = 64
 RETRY_AFTER_S: Final = 5
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
+_EVENT: Final = "application/secevent+jwt"
 # The faults of a bearer that does not count; the others are of the request.
 _UNAUTHENTICATED: Final = ("IDENTITY_UNTRUSTED", "IDENTITY_EXPIRED")
 _log: Final = logging.getLogger("sessauth.gateways.security_events")
@@ -56,7 +70,7 @@ class SecurityEventsApp:
             return
         except FaultyRequest as error:
             status, sent = error.status, {**sent, **error.headers}
-            text = json.dumps({"error": "invalid_request", "error_description": str(error)})
+            text = json.dumps(error_members(error))
         except Exception as error:  # noqa: BLE001 - the provider is told to send it again
             _log.error("a statement could not be handed on: %s", type(error).__name__)
             status, sent = 503, {**sent, "retry-after": str(RETRY_AFTER_S)}
@@ -65,7 +79,7 @@ class SecurityEventsApp:
     async def _answer(self, scope: Scope, headers: Mapping[str, Sequence[str]], receive: Receive) -> int:
         """Return the status of a statement that took effect. Raises FaultyRequest, or Gone."""
         path, method = scope["path"], scope["method"]
-        kind = next((each for each in (LOGOUT, REVOKE) if path.startswith(each)), "")
+        kind = next((each for each in (LOGOUT, REVOKE, EVENTS) if path.startswith(each)), "")
         name = path.removeprefix(kind)
         if not kind or not name or "/" in name:
             raise FaultyRequest(404, "nothing is served here")
@@ -88,6 +102,10 @@ class SecurityEventsApp:
             self._client = self._make_client()
         credential = bearer(headers.get(AUTHORIZATION, []))
         try:
+            if kind == EVENTS:
+                _require_type(headers, _EVENT)
+                await self._client.report_security_event(name, body.decode("ascii", "replace"))
+                return 202
             if kind == LOGOUT:
                 await self._client.report_logout(name, _logout_token(headers, body))
                 return 200
@@ -98,7 +116,7 @@ class SecurityEventsApp:
         except IdentityRefused as error:
             unauthenticated = kind == REVOKE and error.fault in _UNAUTHENTICATED
             _log.warning("refused a statement for %a: %s", name[:64], error.fault)
-            raise FaultyRequest(401 if unauthenticated else 400, str(error)) from None
+            raise FaultyRequest(401 if unauthenticated else 400, str(error)) from error
         except SessauthError as error:
             _log.error("a statement for %a could not be handed on: %s", name[:64], error)
             raise FaultyRequest(
@@ -124,3 +142,105 @@ def _logout_token(headers: Mapping[str, Sequence[str]], body: bytes) -> str:
     if len(tokens) != 1:
         raise FaultyRequest(400, "logout_token: exactly one is required")
     return tokens[0]
+
+
+def error_members(error: Exception) -> dict[str, str]:
+    """Return the members of an answer that refuses a statement: of OAuth, and of RFC 8935 (section 2.4)."""
+    refused = error.__cause__ if isinstance(error.__cause__, IdentityRefused) else error
+    text, code = str(refused), "invalid_request"
+    if isinstance(refused, IdentityRefused):
+        if refused.fault == "IDENTITY_UNTRUSTED":
+            code = "invalid_key"
+        elif text.startswith("IDENTITY_WRONG_KIND: aud"):
+            code = "invalid_audience"
+    return {"error": "invalid_request", "error_description": text, "err": code, "description": text}
+
+
+POLL_SECONDS: Final = 1.0
+MAX_WAIT_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 20.0
+MAX_EVENTS: Final = 100
+MAX_ANSWER_BYTES: Final = 4 << 20
+
+
+class EventPoller:
+    """Asks a provider for its security events (RFC 8936), and hands them on."""
+
+    def __init__(self, name: str, address: str, token_file: Path, client: Client, ca_file: str = "") -> None:
+        """Ask at ``address``, with the bearer token that ``token_file`` has at that time.
+
+        Raises UsageError for an address that is neither https nor of the loopback.
+        """
+        parts = urlsplit(address)
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+            raise UsageError("poll: the address must be https; http is for the loopback")
+        self._name, self._address, self._token_file = name, address, token_file
+        self._client = client
+        self._opener = same_host_opener(ca_file)
+        self._acknowledged: list[str] = []
+        self._refused: dict[str, dict[str, str]] = {}
+        self._failures = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Ask until ``stop`` is set."""
+        wait_s = 0.0
+        while not stop.wait(wait_s):
+            try:
+                more = self.poll()
+                wait_s, self._failures = (0.0 if more else POLL_SECONDS), 0
+            except Exception as error:  # noqa: BLE001 - what is not acknowledged comes again
+                if not self._failures:
+                    _log.warning("the events of %a can't be had: %s", self._name, _cause(error))
+                self._failures = min(self._failures + 1, 16)
+                wait_s = min(MAX_WAIT_SECONDS, max(POLL_SECONDS * 2**self._failures, _retry_after(error)))
+
+    def poll(self) -> bool:
+        """Ask once, and hand on what came; return True if there is more.
+
+        What the server has is acknowledged by the next question. Raises OSError, and UsageError for an
+        answer of another form.
+        """
+        question = {
+            "maxEvents": MAX_EVENTS,
+            "returnImmediately": True,
+            "ack": self._acknowledged,
+            "setErrs": self._refused,
+        }
+        headers = {
+            "Authorization": f"Bearer {self._token_file.read_text('ascii').strip()}",
+            "Content-Type": _JSON,
+            "Accept": _JSON,
+        }
+        request = Request(self._address, json.dumps(question).encode(), headers)
+        with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
+            data = answer.read(MAX_ANSWER_BYTES + 1)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise UsageError(f"an answer has more than {MAX_ANSWER_BYTES} bytes")
+        found = members(strict_object(data))
+        self._acknowledged, self._refused = [], {}
+        events = members(found.get("sets", "{}"))
+        for event_id, text in islice(events.items(), MAX_EVENTS):
+            self._hand_on(event_id, string(text))
+        return found.get("moreAvailable") == "true" and bool(events)
+
+    def _hand_on(self, event_id: str, token: str) -> None:
+        try:
+            self._client.report_security_event(self._name, token)
+        except IdentityRefused as error:
+            _log.warning("refused an event of %a: %s", self._name, error.fault)
+            stated = error_members(error)
+            self._refused[event_id] = {"err": stated["err"], "description": stated["description"]}
+        else:
+            self._acknowledged.append(event_id)
+
+
+def _cause(error: Exception) -> str:
+    """Return what is wrong, without the address: it may have a secret."""
+    if isinstance(error, HTTPError):
+        return f"status {error.code}"
+    return str(error) if isinstance(error, SessauthError) else type(error).__name__
+
+
+def _retry_after(error: Exception) -> float:
+    stated = error.headers.get("retry-after", "") if isinstance(error, HTTPError) else ""
+    return float(stated) if stated.isdecimal() and len(stated) < 6 else 0.0

@@ -38,16 +38,18 @@ class ReportSignalResponse(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., suspended: _Optional[int] = ..., resumed: _Optional[int] = ...) -> None: ...
 
 class CutLoginsRequest(_message.Message):
-    __slots__ = ("provider", "subject", "sid", "reason")
+    __slots__ = ("provider", "subject", "sid", "reason", "enable")
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     SID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_FIELD_NUMBER: _ClassVar[int]
     provider: str
     subject: str
     sid: str
     reason: str
-    def __init__(self, provider: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    enable: bool
+    def __init__(self, provider: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., reason: _Optional[str] = ..., enable: bool = ...) -> None: ...
 
 class CutLoginsResponse(_message.Message):
     __slots__ = ("revision", "ended", "up_to_ms")

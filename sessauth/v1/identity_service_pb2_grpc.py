@@ -60,7 +60,7 @@ class IdentityServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CutLogins(self, request, context):
-        """Cuts logins of a user, or one login. Role: operator.
+        """Cuts logins of a user, or one login; or enables a user's account that was disabled. Role: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -185,33 +185,56 @@ def _run(server: Any, bound: Any) -> None:
     show_default=True,
     help="HOST:PORT, or path of a Unix socket. A host that others reach needs --certificate.",
 )
+@click.option(
+    "--poll",
+    "polled",
+    type=(str, str, PATH),
+    multiple=True,
+    metavar="NAME URL FILE",
+    help="Ask a provider for its security events at URL, with the bearer token in FILE. Repeatable.",
+)
+@click.option("--poll-ca", type=PATH, help="Authorities that vouch for the polled hosts.")
 @click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
 @click.option("--key", "key_file", type=PATH, help="Its key.")
 @log_option
 @with_settings
 def security_events(
-    settings: Settings, /, listen: str, certificate: Path | None, key_file: Path | None, log_level: str
+    settings: Settings,
+    /,
+    listen: str,
+    polled: Sequence[tuple[str, str, Path]],
+    poll_ca: Path | None,
+    certificate: Path | None,
+    key_file: Path | None,
+    log_level: str,
 ) -> None:
-    """Carry identity providers' logouts and revocations to the server until SIGTERM or Ctrl-C.
+    """Carry identity providers' statements to the server until SIGTERM or Ctrl-C.
 
     docs/how-to/logouts.md says how a provider is told of it.
     """
     from ...gateways.http_server import address_of, bind, release, server_of
-    from ...gateways.security_events import SecurityEventsApp
+    from ...gateways.security_events import EventPoller, SecurityEventsApp
     from ...server import log
 
     if (certificate is None) != (key_file is None):
         raise UsageError("certificate: give key too")
     log.configure(log_level.upper())
     app = SecurityEventsApp(settings.async_client())
+    ca_file = "" if poll_ca is None else str(poll_ca)
+    pollers = [EventPoller(*each, settings.client(), ca_file) for each in polled]
     bound = bind(listen, reachable=certificate is not None)
     address = address_of(bound)
+    stop = threading.Event()
+    threads = [threading.Thread(target=each.run, args=(stop,), daemon=True) for each in pollers]
     try:
+        for thread in threads:
+            thread.start()
         server = server_of(app, certificate=certificate, key=key_file)
         served = {"listening": address, "server": settings.address()}
         settings.show(served, fields([*served.items()]))
         _run(server, bound)
     finally:
+        stop.set()
         release(bound, address)
 
 

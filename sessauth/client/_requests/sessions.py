@@ -389,6 +389,17 @@ def cut_logins(provider: str, subject: str, sid: str, reason: str) -> RpcRequest
     )
 
 
+def enable_account(provider: str, subject: str, reason: str) -> RpcRequest[EndedLogins]:
+    """Describe CutLogins that enables an account. A repeat does it at a later moment."""
+    request = identity_pb.CutLoginsRequest(provider=provider, subject=subject, reason=reason, enable=True)
+    return RpcRequest(
+        "IdentityService/CutLogins",
+        request,
+        identity_pb.CutLoginsResponse,
+        lambda answer: EndedLogins(**field_values(answer)),
+    )
+
+
 def list_bans() -> RpcRequest[list[SessionBan]]:
     """Describe ListBans."""
     return RpcRequest(

@@ -395,6 +395,13 @@ class Calls:
         """
         return self._run(session_calls.cut_logins(provider, subject, sid, reason))
 
+    def enable_account(self, provider: str, subject: str, reason: str = "") -> EndedLogins:
+        """Let tokens of a user count again whose account the provider has disabled; operators only.
+
+        The provider says so itself by an event (RISC account-enabled). Logins up to a cut stay cut.
+        """
+        return self._run(session_calls.enable_account(provider, subject, reason))
+
     # Of CutOffService.
     def end_sessions(
         self,

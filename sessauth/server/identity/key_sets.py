@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+from urllib.request import (
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
 
 from ...clock import Clock
 from ...errors import StateError, UsageError
@@ -180,14 +187,21 @@ class _SameHost(HTTPRedirectHandler):
 
 
 def _fetch(provider: IdentityProvider, address: str, home: Path) -> bytes:
-    tls = ssl.create_default_context(cafile=str(home / provider.ca_file) if provider.ca_file else None)
-    # Without the proxies of the environment: a setting that nobody sees must not choose whom keys come from.
-    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=tls), _SameHost())
-    with opener.open(
-        Request(address, headers={"Accept": "application/json"}), timeout=FETCH_SECONDS
-    ) as answer:
+    request = Request(address, headers={"Accept": "application/json"})
+    ca_file = str(home / provider.ca_file) if provider.ca_file else ""
+    with same_host_opener(ca_file).open(request, timeout=FETCH_SECONDS) as answer:
         data: bytes = answer.read(MAX_BYTES + 1)
     return data
+
+
+def same_host_opener(ca_file: str = "") -> OpenerDirector:
+    """Return an opener that follows no redirect to another host, and takes no proxy of the environment.
+
+    A setting that nobody sees must not choose who is believed. ``ca_file`` has the authorities; empty: those
+    of the system.
+    """
+    tls = ssl.create_default_context(cafile=ca_file or None)
+    return build_opener(ProxyHandler({}), HTTPSHandler(context=tls), _SameHost())
 
 
 def _cause(error: Exception) -> str:

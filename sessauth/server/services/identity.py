@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ...errors import NotLeader, SessauthError
@@ -79,10 +79,15 @@ class IdentityService(Service):
         sid = request_fields.text(request.sid, "sid")
         reason = request_fields.text(request.reason, "reason")
         moment_ms = self.writer.now_ms()
+        if request.enable and sid:
+            raise invalid("sid", "must be empty beside enable: an account is a user's")
         signal = Signal(provider, "cut", logins_of(subject, sid), moment_ms)
+        if request.enable:
+            signal = replace(signal, event="enable", effect=Effect.NOTHING, moments=("enabled_ms",))
         change_id = f"cut/{secrets.token_hex(16)}"
         ended, revision = yield from self._apply(signal, change_id, reason, call)
-        return pb.CutLoginsResponse(revision=revision, ended=ended, up_to_ms=moment_ms)
+        up_to_ms = 0 if request.enable else moment_ms
+        return pb.CutLoginsResponse(revision=revision, ended=ended, up_to_ms=up_to_ms)
 
     def _apply(
         self, signal: Signal, change_id: str, reason: str, call: CallContext

@@ -51,6 +51,21 @@ def cut(settings: Settings, provider: str, user: str, login: str, reason: str) -
     )
 
 
+@identity.command(epilog=examples("identity enable corp --user 00u1ab"))
+@click.argument("provider")
+@click.option("--user", required=True, help="The provider's name of the user (sub).")
+@click.option("--reason", default="", help="Why; in the log.")
+@with_settings
+def enable(settings: Settings, provider: str, user: str, reason: str) -> None:
+    """Let tokens of a user count again whose account PROVIDER has disabled.
+
+    The provider says so by an event itself. Logins up to a cut stay cut: the user logs in again.
+    """
+    with settings.client() as client:
+        revision = client.enable_account(provider, user, reason).revision
+    settings.show({"revision": revision}, fields([("revision", revision)]))
+
+
 @identity.command(epilog=examples("identity explain token.txt"))
 @click.argument("token_file", metavar="FILE|-")
 @with_settings

@@ -1,0 +1,286 @@
+"""Security events of CAEP and RISC: each has its effect, by the moment that it states."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessauth.client import Client
+from sessauth.errors import IdentityRefused
+from sessauth.model.session import SessionStatus
+from sessauth.server.identity.providers import IdentityProvider
+from sessauth.server.identity.statements import verify_event
+from tests.server.test_login_sessions import (
+    MINUTE_MS,
+    Provider,
+    clock,
+    corp,
+    desk,
+    fault_of,
+    opened,
+    operator,
+    service,
+)
+from tests.server.test_provider_signals import carrier, status
+from tests.support.identity_tokens import ISSUER, NOW, NOW_MS, SERVICE, key_set, provider, signed
+
+__all__ = ["carrier", "clock", "corp", "desk", "operator", "service"]
+CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+RISC = "https://schemas.openid.net/secevent/risc/event-type/"
+ANN = {"format": "iss_sub", "iss": ISSUER, "sub": "ann"}
+numbers = itertools.count()
+
+
+def event_token(
+    kind: str, at: int, subject: object = ANN, *, typ: str | None = "secevent+jwt",
+    content: dict[str, Any] | None = None, **changed: Any,
+) -> str:  # fmt: skip
+    """Return a security event token of a time in seconds; None leaves a claim out."""
+    stated = {
+        "iss": ISSUER,
+        "aud": SERVICE,
+        "iat": at,
+        "jti": f"e{next(numbers)}",
+        "sub_id": subject,
+        "events": {kind: content or {}},
+        **changed,
+    }
+    return signed({name: value for name, value in stated.items() if value is not None}, typ=typ)
+
+
+class Sender:
+    """Sends events of now, or of a time before."""
+
+    def __init__(self, carrier: Client, corp: Provider) -> None:
+        self._carrier, self._corp = carrier, corp
+
+    def __call__(self, kind: str, subject: object = ANN, *, ago_s: int = 0, **changed: Any) -> Any:
+        """Hand one on."""
+        at = self._corp.clock.now_ms() // 1000 - ago_s
+        return self._carrier.report_security_event("corp", event_token(kind, at, subject, **changed))
+
+
+@pytest.fixture
+def send(carrier: Client, corp: Provider) -> Sender:
+    """The provider's stream."""
+    return Sender(carrier, corp)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (f"{CAEP}session-revoked", {}),
+        (f"{RISC}sessions-revoked", {}),
+        (f"{RISC}credential-compromise", {}),
+        (f"{CAEP}credential-change", {"change_type": "revoke"}),
+        (f"{CAEP}token-claims-change", {"claims": {"groups": []}}),
+        (f"{CAEP}assurance-level-change", {}),
+    ],
+)
+def test_events_that_end_logins(
+    send: Sender, desk: Client, operator: Client, corp: Provider, kind: str, content: dict[str, Any]
+) -> None:
+    """All of the user up to then; a later login counts."""
+    agent = opened(desk, corp.token())
+    other = opened(desk, corp.token(sub="bob", sid="s2"))
+    assert send(kind, content=content).ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    assert operator.get_session(agent.parent_id).reason == f"corp: {kind.rpartition('/')[2]}"
+    assert status(operator, other.id) is SessionStatus.ACTIVE
+    assert fault_of(desk, corp.token(sid="s3")) == "IDENTITY_CUT"
+    corp.clock.advance(MINUTE_MS)
+    assert opened(desk, corp.token(sid="s4", auth_time=corp.clock.now_ms() // 1000 - 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (f"{CAEP}credential-change", {"change_type": "create"}),
+        (f"{CAEP}credential-change", {"change_type": ["revoke"]}),
+        (f"{CAEP}risk-level-change", {"current_level": "MEDIUM"}),
+        (f"{CAEP}session-presented", {}),
+        ("https://schemas.openid.net/secevent/ssf/event-type/verification", {"state": "x"}),
+        ("urn:example:other", {}),
+    ],
+)
+def test_events_without_effect_are_taken(
+    send: Sender, desk: Client, operator: Client, corp: Provider, kind: str, content: dict[str, Any]
+) -> None:
+    """The transmitter need not send them again."""
+    agent = opened(desk, corp.token())
+    answer = send(kind, content=content)
+    assert (answer.ended, answer.suspended, answer.resumed) == (0, 0, 0)
+    assert status(operator, agent.id) is SessionStatus.ACTIVE
+
+
+def test_an_account_is_disabled_until_it_is_enabled(
+    send: Sender, desk: Client, operator: Client, corp: Provider
+) -> None:
+    """Whenever the login was; a late repeat disables nothing again, and cuts stay."""
+    agent = opened(desk, corp.token())
+    assert send(f"{RISC}account-disabled").ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    corp.clock.advance(MINUTE_MS)
+    later = {"sid": "s2", "auth_time": corp.clock.now_ms() // 1000 - 1}
+    with pytest.raises(IdentityRefused, match="account is disabled"):
+        opened(desk, corp.token(**later))
+    send(f"{RISC}account-enabled")
+    again = opened(desk, corp.token(**later))
+    assert fault_of(desk, corp.token(sid="s3", auth_time=corp.clock.now_ms() // 1000 - 90)) == "IDENTITY_CUT"
+    assert send(f"{RISC}account-disabled", ago_s=60).ended == 0
+    assert status(operator, again.id) is SessionStatus.ACTIVE
+
+    send(f"{RISC}account-purged", {"format": "aliases", "identifiers": [ANN, {**ANN, "sub": "anna"}]})
+    assert status(operator, again.id) is SessionStatus.ENDED
+    corp.clock.advance(MINUTE_MS)
+    operator.enable_account("corp", "ann", "by mistake")
+    assert opened(desk, corp.token(sid="s5", auth_time=corp.clock.now_ms() // 1000 - 1))
+    assert fault_of(desk, corp.token(sub="anna", sid="s6")) == "IDENTITY_CUT"
+
+
+def test_a_device_and_a_risk_suspend_until_both_are_well(
+    send: Sender, desk: Client, operator: Client, corp: Provider
+) -> None:
+    """What was suspended by somebody else stays so, and what comes late changes nothing."""
+    agent = opened(desk, corp.token())
+    by_hand = opened(desk, corp.token(sid="s2"))
+    operator.suspend(by_hand.parent_id, "unusual reads")
+    device, risk = f"{CAEP}device-compliance-change", f"{CAEP}risk-level-change"
+
+    def states() -> list[SessionStatus]:
+        return [status(operator, each.parent_id) for each in (agent, by_hand)]
+
+    suspended, active = SessionStatus.SUSPENDED, SessionStatus.ACTIVE
+    assert send(device, content={"current_status": "not-compliant"}).suspended == 1
+    assert states() == [suspended, suspended]
+    assert send(risk, content={"current_level": "HIGH"}).suspended == 0
+    corp.clock.advance(MINUTE_MS)
+    assert send(device, content={"current_status": "compliant"}).resumed == 0
+    assert states() == [suspended, suspended]
+    assert send(risk, content={"current_level": "LOW"}).resumed == 1
+    assert states() == [active, suspended]
+    assert send(device, content={"current_status": "not-compliant"}, ago_s=60).suspended == 0
+    assert states() == [active, suspended]
+
+
+def test_subjects(send: Sender, desk: Client, operator: Client, corp: Provider) -> None:
+    """A login, a user, both, or nobody whom a login could be of."""
+    revoked = f"{CAEP}session-revoked"
+    first, second = opened(desk, corp.token()), opened(desk, corp.token(sid="s2"))
+    third = opened(desk, corp.token(sid="s3"))
+    nobody = [
+        {**ANN, "iss": "https://other.example"},
+        {"format": "email", "email": "ann@corp"},
+        {"format": "account", "uri": "acct:ann@corp"},
+        {"user": {**ANN, "iss": "https://other.example"}, "session": {"format": "opaque", "id": "s1"}},
+        {"tenant": {"format": "opaque", "id": "t1"}},
+        {"device": {"format": "opaque", "id": "d1"}},
+        {"format": "aliases", "identifiers": []},
+    ]
+    for subject in nobody:
+        assert send(revoked, subject).ended == 0
+    assert send(revoked, {"format": "opaque", "id": "s1"}).ended == 1
+    assert send(revoked, {"user": ANN, "session": {"format": "opaque", "id": "s2"}, "tenant": {}}).ended == 1
+    assert [status(operator, each.id) for each in (first, second, third)] == [
+        SessionStatus.ENDED,
+        SessionStatus.ENDED,
+        SessionStatus.ACTIVE,
+    ]
+    assert send(revoked, None, content={"subject": ANN}).ended == 1
+
+
+def test_the_moment_is_that_of_the_event(
+    send: Sender, desk: Client, corp: Provider, operator: Client
+) -> None:
+    """In seconds or ms, of the event before that of the token; one of the future is now."""
+    revoked = f"{CAEP}session-revoked"
+    agent = opened(desk, corp.token())
+    login = corp.clock.now_ms() // 1000 - 60
+    for content, changed in (
+        ({"event_timestamp": login - 1}, {}),
+        ({"event_timestamp": (login - 1) * 1000}, {}),
+        ({}, {"toe": login - 1}),
+    ):
+        assert send(revoked, content=content, **changed).ended == 0
+    assert status(operator, agent.id) is SessionStatus.ACTIVE
+    assert send(revoked, content={"event_timestamp": login + 10_000}).ended == 1
+    corp.clock.advance(MINUTE_MS)
+    assert opened(desk, corp.token(sid="s2", auth_time=corp.clock.now_ms() // 1000 - 1))
+
+
+BAD_EVENTS = [
+    ({"typ": "JWT"}, "IDENTITY_WRONG_KIND"),
+    ({"typ": None}, "IDENTITY_WRONG_KIND"),
+    ({"aud": "https://other.example"}, "IDENTITY_WRONG_KIND"),
+    ({"iss": "https://other.example"}, "IDENTITY_UNTRUSTED"),
+    ({"jti": None}, "IDENTITY_MALFORMED"),
+    ({"iat": None}, "IDENTITY_MALFORMED"),
+    ({"events": {}}, "IDENTITY_MALFORMED"),
+    ({"events": {"a": {}, "b": {}}}, "IDENTITY_MALFORMED"),
+    ({"events": {f"{CAEP}session-revoked": 5}}, "IDENTITY_MALFORMED"),
+    ({"sub_id": None}, "IDENTITY_MALFORMED"),
+    ({"sub_id": "ann"}, "IDENTITY_MALFORMED"),
+    ({"sub_id": {"format": "opaque"}}, "IDENTITY_MALFORMED"),
+    ({"sub_id": {"format": "aliases", "identifiers": [5]}}, "IDENTITY_MALFORMED"),
+    ({"content": {"event_timestamp": "now"}}, "IDENTITY_MALFORMED"),
+    ({"content": {"event_timestamp": True}}, "IDENTITY_MALFORMED"),
+]
+
+
+@pytest.mark.parametrize(("changed", "word"), BAD_EVENTS)
+def test_a_bad_event_has_no_effect(
+    send: Sender, desk: Client, operator: Client, corp: Provider, changed: dict[str, Any], word: str
+) -> None:
+    """Each has its word."""
+    agent = opened(desk, corp.token())
+    with pytest.raises(IdentityRefused) as refused:
+        send(f"{CAEP}session-revoked", **changed)
+    assert refused.value.fault == word
+    assert status(operator, agent.id) is SessionStatus.ACTIVE
+
+
+def test_a_transmitter_may_have_a_name_and_keys_of_its_own() -> None:
+    """Its events count; those by the provider's own name no longer do."""
+    stated = {"events_issuer": "https://events.example", "events_jwks_uri": "https://events.example/keys"}
+    made = provider(**stated)
+    asked: list[IdentityProvider] = []
+
+    def keys_of(each: IdentityProvider, _: str) -> Any:
+        asked.append(each)
+        return key_set()
+
+    token = event_token(f"{CAEP}session-revoked", NOW, iss="https://events.example")
+    signal = verify_event(token, "corp", [made], keys_of, NOW_MS)
+    assert (signal.provider, signal.named[0].subject) == (made, "ann")
+    assert (asked[0].jwks_uri, asked[0].name) == ("https://events.example/keys", "corp.events")
+    with pytest.raises(IdentityRefused):
+        verify_event(event_token(f"{CAEP}session-revoked", NOW), "corp", [made], keys_of, NOW_MS)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**60) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["format", "iss", "sub", "id", "user", "session", "identifiers", "x"]),
+            inner | st.sampled_from(["iss_sub", "opaque", "aliases", "complex", ISSUER, "ann"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(subject=_JSON, content=st.dictionaries(st.sampled_from(["event_timestamp", "subject", "x"]), _JSON))
+def test_any_subject_and_content_is_read_or_refused(subject: Any, content: Any) -> None:
+    """With a word, and never by another exception."""
+    token = event_token(f"{CAEP}session-revoked", NOW, subject, content=content)
+    try:
+        signal = verify_event(token, "corp", [provider()], lambda *_: key_set(), NOW_MS)
+    except IdentityRefused:
+        return
+    assert 0 < signal.moment_ms <= NOW_MS
