@@ -287,7 +287,7 @@ IDENTITY_OPENINGS: Final = counter(
 )
 SECURITY_EVENTS: Final = counter(
     "security_events",
-    "Statements of identity providers: APPLIED, or the word of the refusal.",
+    "Statements of identity providers: APPLIED, UNMATCHED, or the word of the refusal.",
     "provider",
     "event",
     "outcome",
