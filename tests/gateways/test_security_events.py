@@ -18,6 +18,7 @@ from sessauth.gateways.security_events import SecurityEventsApp
 from sessauth.model.session import SessionStatus
 from tests.server.test_login_sessions import Provider, clock, corp, desk, fault_of, opened, operator, service
 from tests.server.test_provider_signals import body, logout, revocation, status
+from tests.server.test_security_event_tokens import CAEP, event_token
 from tests.support.service import Service
 
 __all__ = ["clock", "corp", "desk", "operator", "service"]
@@ -112,6 +113,29 @@ def test_a_bad_request_ends_nothing(
     assert answer.json()["error"] == "invalid_request"
     assert not operator.list_sessions().sessions
     assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+def test_a_pushed_event_is_answered_once_it_is_durable(
+    http: httpx.Client, desk: Client, operator: Client, corp: Provider
+) -> None:
+    """RFC 8935: 202; an error says by its code whose fault it is."""
+    agent = opened(desk, corp.token())
+    now = corp.clock.now_ms() // 1000
+    revoked = f"{CAEP}session-revoked"
+    headers = {"content-type": "application/secevent+jwt"}
+
+    def push(token: str) -> tuple[int, str]:
+        answer = http.post("/events/corp", content=token.encode(), headers=headers)
+        return answer.status_code, answer.json()["err"] if answer.content else ""
+
+    assert push(event_token(revoked, now, aud="https://other.example")) == (400, "invalid_audience")
+    assert push(event_token(revoked, now)[:-8] + "AAAAAAAA") == (400, "invalid_key")
+    assert push("\u00e9") == (400, "invalid_request")
+    assert status(operator, agent.id) is SessionStatus.ACTIVE
+    assert push(event_token(revoked, now)) == (202, "")
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    form = http.post("/events/corp", data={"x": event_token(revoked, now)})
+    assert (form.status_code, form.json()["err"]) == (400, "invalid_request")
 
 
 def test_a_statement_is_sent_with_post(http: httpx.Client) -> None:

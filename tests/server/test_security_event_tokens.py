@@ -120,7 +120,7 @@ def test_events_without_effect_are_taken(
 def test_an_account_is_disabled_until_it_is_enabled(
     send: Sender, desk: Client, operator: Client, corp: Provider
 ) -> None:
-    """Whenever the login was; a late repeat disables nothing again, and cuts stay."""
+    """No login of it counts; a late repeat disables nothing again, and cuts stay."""
     agent = opened(desk, corp.token())
     assert send(f"{RISC}account-disabled").ended == 1
     assert status(operator, agent.id) is SessionStatus.ENDED
@@ -145,7 +145,7 @@ def test_an_account_is_disabled_until_it_is_enabled(
 def test_a_device_and_a_risk_suspend_until_both_are_well(
     send: Sender, desk: Client, operator: Client, corp: Provider
 ) -> None:
-    """What was suspended by somebody else stays so, and what comes late changes nothing."""
+    """A suspension by somebody else stays, and a late event changes nothing."""
     agent = opened(desk, corp.token())
     by_hand = opened(desk, corp.token(sid="s2"))
     operator.suspend(by_hand.parent_id, "unusual reads")
@@ -196,7 +196,7 @@ def test_subjects(send: Sender, desk: Client, operator: Client, corp: Provider) 
 def test_the_moment_is_that_of_the_event(
     send: Sender, desk: Client, corp: Provider, operator: Client
 ) -> None:
-    """In seconds or ms, of the event before that of the token; one of the future is now."""
+    """Seconds or ms count, of the event before that of the token; one of the future is now."""
     revoked = f"{CAEP}session-revoked"
     agent = opened(desk, corp.token())
     login = corp.clock.now_ms() // 1000 - 60
@@ -277,7 +277,7 @@ _JSON = st.recursive(
 
 @given(subject=_JSON, content=st.dictionaries(st.sampled_from(["event_timestamp", "subject", "x"]), _JSON))
 def test_any_subject_and_content_is_read_or_refused(subject: Any, content: Any) -> None:
-    """With a word, and never by another exception."""
+    """A refusal has a word, and there is never another exception."""
     token = event_token(f"{CAEP}session-revoked", NOW, subject, content=content)
     try:
         signal = verify_event(token, "corp", [provider()], lambda *_: key_set(), NOW_MS)

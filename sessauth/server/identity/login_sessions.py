@@ -50,7 +50,7 @@ from ..status import word_of
 from .key_sets import KeySets, PublicKeys
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
-from .statements import LOGOUT, Effect, Named, Signal, verify_event, verify_logout, verify_revocation
+from .statements import LOGOUT, LoginEffect, Named, Signal, verify_event, verify_logout, verify_revocation
 from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
 
 OWNER: Final = "sessauth/identity"
@@ -271,7 +271,7 @@ class LoginSessions:
             return AppliedPart(ids, group.rows.current.revision, more=len(found) > len(ids))
 
         size = _CHANGE_BYTES * CHANGES_A_COMMIT
-        removes = signal.effect is not Effect.RESUME
+        removes = signal.effect is not LoginEffect.RESUME
         return self._writer.decide(work, size, only_removes_authority=removes)
 
     def require_token(self, subject: str, login: ProvenLogin | None) -> None:
@@ -350,10 +350,10 @@ class LoginSessions:
         return self._writer.decide(work, _RENEWAL_BYTES)
 
 
-_CHANGES: Final[Mapping[Effect, Callable[..., Change]]] = {
-    Effect.END: end_session,
-    Effect.SUSPEND: suspend_session,
-    Effect.RESUME: resume_session,
+_CHANGES: Final[Mapping[LoginEffect, Callable[..., Change]]] = {
+    LoginEffect.END: end_session,
+    LoginEffect.SUSPEND: suspend_session,
+    LoginEffect.RESUME: resume_session,
 }
 
 
@@ -390,14 +390,14 @@ def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> b
     By the moments as they are now: what is late changes nothing that a later statement settled.
     """
     issuer = signal.provider.issuer
-    if signal.effect is Effect.END:
+    if signal.effect is LoginEffect.END:
         cut = login_cut(rows, issuer, named.subject, named.sid, without_sid=named.without_sid)
         logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
         return bool(named.sid) or logged_in or (cut is not None and cut.is_disabled)
     of_user = login_cut(rows, issuer, session.labels.get(SUBJECT_LABEL, ""))
     of_login = login_cut(rows, issuer, sid=session.labels.get(SID_LABEL, ""))
     suspended = any(cut is not None and cut.is_suspended for cut in (of_user, of_login))
-    if signal.effect is Effect.SUSPEND:
+    if signal.effect is LoginEffect.SUSPEND:
         return suspended and session.status is SessionStatus.ACTIVE
     # Another's suspension stays.
     ours = session.reason.startswith(f"{signal.provider.name}: ")

@@ -42,7 +42,7 @@ MAX_BODY_BYTES: Final = 16 * 1024
 MAX_BEARER_AGE_MS: Final = 300_000
 
 
-class Effect(StrEnum):
+class LoginEffect(StrEnum):
     """The effect of a statement on the sessions of the logins that it names."""
 
     END = "end"
@@ -72,7 +72,7 @@ class Signal:
     named: tuple[Named, ...]
     moment_ms: int
     token_id: str = ""
-    effect: Effect = Effect.END
+    effect: LoginEffect = LoginEffect.END
     moments: tuple[str, ...] = ("up_to_ms",)
 
 
@@ -152,12 +152,12 @@ def verify_revocation(
 _CAEP: Final = "https://schemas.openid.net/secevent/caep/event-type/"
 _RISC: Final = "https://schemas.openid.net/secevent/risc/event-type/"
 _SSF: Final = "https://schemas.openid.net/secevent/ssf/event-type/"
-_Outcome = tuple[Effect, tuple[str, ...]]
-_END: Final[_Outcome] = (Effect.END, ("up_to_ms",))
-_ENABLED: Final[_Outcome] = (Effect.NOTHING, ("enabled_ms",))
+_Outcome = tuple[LoginEffect, tuple[str, ...]]
+_END: Final[_Outcome] = (LoginEffect.END, ("up_to_ms",))
+_ENABLED: Final[_Outcome] = (LoginEffect.NOTHING, ("enabled_ms",))
 # An account that is disabled ends what is there, and refuses every token until it is enabled.
-_DISABLED: Final[_Outcome] = (Effect.END, ("up_to_ms", "disabled_ms"))
-_IGNORED: Final[_Outcome] = (Effect.NOTHING, ())
+_DISABLED: Final[_Outcome] = (LoginEffect.END, ("up_to_ms", "disabled_ms"))
+_IGNORED: Final[_Outcome] = (LoginEffect.NOTHING, ())
 _EFFECTS: Final[Mapping[str, _Outcome]] = {
     f"{_CAEP}session-revoked": _END,
     f"{_RISC}sessions-revoked": _END,
@@ -176,16 +176,16 @@ _BY_VALUE: Final[Mapping[str, tuple[str, Mapping[str, _Outcome]]]] = {
     f"{_CAEP}device-compliance-change": (
         "current_status",
         {
-            "not-compliant": (Effect.SUSPEND, ("noncompliant_ms",)),
-            "compliant": (Effect.RESUME, ("compliant_ms",)),
+            "not-compliant": (LoginEffect.SUSPEND, ("noncompliant_ms",)),
+            "compliant": (LoginEffect.RESUME, ("compliant_ms",)),
         },
     ),
     f"{_CAEP}risk-level-change": (
         "current_level",
         {
-            "HIGH": (Effect.SUSPEND, ("high_risk_ms",)),
+            "HIGH": (LoginEffect.SUSPEND, ("high_risk_ms",)),
             "MEDIUM": _IGNORED,
-            "LOW": (Effect.RESUME, ("low_risk_ms",)),
+            "LOW": (LoginEffect.RESUME, ("low_risk_ms",)),
         },
     ),
 }
@@ -231,7 +231,7 @@ def verify_event(
         # Drafts had the subject inside of the event.
         named = _named(claims.get("sub_id", content.get("subject")), provider)
     at_ms = _event_time(claims, content, issued_ms, now_ms)
-    return Signal(provider, event, named, at_ms, token_id, effect if named else Effect.NOTHING, moments)
+    return Signal(provider, event, named, at_ms, token_id, effect if named else LoginEffect.NOTHING, moments)
 
 
 def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:

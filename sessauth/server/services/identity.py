@@ -13,7 +13,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
 from ..identity.login_sessions import APPLIED, AppliedPart, LoginSessions
-from ..identity.statements import Effect, Signal, logins_of
+from ..identity.statements import LoginEffect, Signal, logins_of
 from ..log import event
 from ..rpc.call import CallContext
 from ..rpc.finisher import Steps
@@ -21,7 +21,7 @@ from ..status import invalid, refused, word_of
 from .base import Service
 
 UNMATCHED: Final = "UNMATCHED"
-_COUNTS: Final = {Effect.END: "ended", Effect.SUSPEND: "suspended", Effect.RESUME: "resumed"}
+_COUNTS: Final = {LoginEffect.END: "ended", LoginEffect.SUSPEND: "suspended", LoginEffect.RESUME: "resumed"}
 
 
 @dataclass(eq=False)
@@ -83,7 +83,7 @@ class IdentityService(Service):
             raise invalid("sid", "must be empty beside enable: an account is a user's")
         signal = Signal(provider, "cut", logins_of(subject, sid), moment_ms)
         if request.enable:
-            signal = replace(signal, event="enable", effect=Effect.NOTHING, moments=("enabled_ms",))
+            signal = replace(signal, event="enable", effect=LoginEffect.NOTHING, moments=("enabled_ms",))
         change_id = f"cut/{secrets.token_hex(16)}"
         ended, revision = yield from self._apply(signal, change_id, reason, call)
         up_to_ms = 0 if request.enable else moment_ms
