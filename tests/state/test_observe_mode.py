@@ -9,7 +9,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.model.change import narrow_session, new_incarnation
-from sessauth.model.host import FORMAT, OLDEST_FORMAT
+from sessauth.model.host import OLDEST_FORMAT, SECOND_FORMAT
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout
@@ -83,7 +83,7 @@ def test_an_earlier_reader_refuses_the_folder(folder: Path, monkeypatch: pytest.
 
 
 def test_a_cluster_writes_it_once_each_host_reads_it() -> None:
-    """An opening in observe mode, and a narrowing that enforces, are of the latest format of the log."""
+    """An opening in observe mode, and a narrowing that enforces, are of the second format of the log."""
     assert change_format(opening("o", ID)) == change_format(narrowing("n", "read:files/a")) == OLDEST_FORMAT
-    assert change_format(opening("o", ID, observe=True)) == FORMAT
-    assert change_format(narrowing("e", enforce=True)) == FORMAT
+    assert change_format(opening("o", ID, observe=True)) == SECOND_FORMAT
+    assert change_format(narrowing("e", enforce=True)) == SECOND_FORMAT
