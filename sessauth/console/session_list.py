@@ -44,11 +44,14 @@ class SessionsPage(Handlers):
         # Allowed and denied calls of the last ten minutes by session, where these are what is sorted by.
         counts: dict[bytes, tuple[int, int]] = {}
         found: Sequence[Session]
-        if sort == SORTS[0]:
-            activity, uncounted = await self._activity("denied", MOST_DENIED, "")
+        newest = sort == SORTS[0]
+        ranking = ("denied", MOST_DENIED, "") if newest else (sort, RANKED, wanted)
+        # The strip is asked for while the rows are read.
+        asked = asyncio.ensure_future(self._activity(*ranking))
+        if newest:
             found = board.find(wanted, status)
         else:
-            activity, uncounted = await self._activity(sort, RANKED, wanted)
+            activity, _ = await asked
             ranked = activity.value.sessions if activity else ()
             counts = {each.session.id: (sum(each.allowed), sum(each.denied)) for each in ranked}
             found = [each.session for each in ranked if _has_status(each.session, status)]
@@ -56,6 +59,7 @@ class SessionsPage(Handlers):
         number = min(_number(query.get("page", "1")) - 1, last)
         rows = found[number * ROWS : (number + 1) * ROWS]
         read = await self._read(rows)
+        activity, uncounted = await asked
         for each in rows:
             if each.id in read and read[each.id][0].status is not each.status:
                 board.put(read[each.id][0])
@@ -74,7 +78,7 @@ class SessionsPage(Handlers):
             "statuses": STATUSES,
             "sort": sort,
             "sorts": SORTS,
-            "most_denied": list(_most_denied(activity)) if activity and sort == SORTS[0] else [],
+            "most_denied": list(_most_denied(activity)) if activity and newest else [],
             "gaps": activity.value.gaps if activity else (),
             "uncounted": uncounted,
             "found": len(found),
