@@ -167,6 +167,19 @@ def test_a_device_and_a_risk_suspend_until_both_are_well(
     assert states() == [active, suspended]
 
 
+def test_a_repeat_leaves_alone_what_an_operator_resumed(
+    carrier: Client, desk: Client, operator: Client, corp: Provider
+) -> None:
+    """A provider sends again what was not acknowledged in time."""
+    agent = opened(desk, corp.token())
+    content = {"current_status": "not-compliant"}
+    token = event_token(f"{CAEP}device-compliance-change", corp.clock.now_ms() // 1000, content=content)
+    assert carrier.report_security_event("corp", token).suspended == 1
+    operator.resume(agent.parent_id, "seen by hand")
+    assert carrier.report_security_event("corp", token).suspended == 0
+    assert status(operator, agent.parent_id) is SessionStatus.ACTIVE
+
+
 def test_subjects(send: Sender, desk: Client, operator: Client, corp: Provider) -> None:
     """A login, a user, both, or nobody whom a login could be of."""
     revoked = f"{CAEP}session-revoked"

@@ -239,15 +239,20 @@ class LoginSessions:
         self._writer.require_leading()
         return verify_event(token, name, self._providers, self._keys.keys, self._writer.now_ms())
 
-    def apply(self, signal: Signal, change_id: str, reason: str, actor: str) -> Future[AppliedPart]:
+    def apply(
+        self, signal: Signal, change_id: str, reason: str, actor: str, *, goes_on: bool = False
+    ) -> Future[AppliedPart]:
         """Move the moments that a signal states, and change the first sessions that it names, in one commit.
 
-        The same again goes on where the last one stopped. The future raises Rejected OLD_FORMAT where the
+        ``goes_on`` changes those that the commit before left. The future raises Rejected OLD_FORMAT where the
         cluster can't have moments of logins yet.
         """
 
         def work(group: Group) -> AppliedPart:
             keep_ms = signal.provider.max_age_ms + _KEEP_LONGER_MS
+            # A repeat ends what is left. Sessions that an operator resumed since it leaves alone.
+            is_repeat = signal.effect is not LoginEffect.END and not goes_on and bool(signal.named)
+            is_repeat = is_repeat and group.first_outcome(f"{change_id}/0") is not None
             for number, named in enumerate(signal.named):
                 change = cut_logins(
                     f"{change_id}/{number}",
@@ -262,7 +267,7 @@ class LoginSessions:
                 )
                 group.submit(change).raise_if_rejected()
             make = _CHANGES.get(signal.effect)
-            if make is None:
+            if make is None or is_repeat:
                 return AppliedPart((), group.rows.current.revision, more=False)
             found = list(islice(_changed_by(group, signal), CHANGES_A_COMMIT + 1))
             ids = tuple(session.id for session in found[:CHANGES_A_COMMIT])

@@ -93,10 +93,13 @@ class IdentityService(Service):
         self, signal: Signal, change_id: str, reason: str, call: CallContext
     ) -> Steps[tuple[int, int]]:
         """Apply a signal; return how many sessions of logins it changed, and the revision after the last."""
-        changed, revision, more = 0, 0, True
+        changed, revision, more, goes_on = 0, 0, True, False
         while more:
             call.raise_if_expired()
-            part: AppliedPart = yield self.logins.apply(signal, change_id, reason, call.principal.name)
+            part: AppliedPart = yield self.logins.apply(
+                signal, change_id, reason, call.principal.name, goes_on=goes_on
+            )
+            goes_on = True
             changed += len(part.session_ids)
             revision, more = part.revision, part.more
         event(
