@@ -41,7 +41,7 @@ NO_OPTIONS = {
         "method",
         "min_revision",
     ),
-    *("now_ms", "principal", "proof_key", "request", "revision", "selector", "statement", "token"),
+    *("now_ms", "principal", "proof_key", "request", "revision", "selector", "sid", "statement", "token"),
     "token_index",
     *("tokens", "trace", "verifier_key"),
     # Of the Python API alone.
