@@ -19,7 +19,8 @@ from sessauth.client._requests.sessions import keep_alive, open_session
 from sessauth.clock import FixedClock
 from sessauth.errors import IdentityRefused, NotFound, Rejected, Unavailable, UsageError
 from sessauth.model.session import EndCause, Session, SessionStatus
-from sessauth.server.identity.login_sessions import OPENED, OWNER
+from sessauth.server.identity.login_changes import OWNER
+from sessauth.server.identity.login_sessions import OPENED
 from sessauth.server.keys.certificates import first_der
 from tests.support.authority import NEEDS_OPENSSL, Authority
 from tests.support.identity_tokens import ISSUER, SERVICE, access_claims, claims, public_jwk, signed

@@ -139,7 +139,7 @@ def test_many_logins_end_in_parts(
     desk: Client, operator: Client, carrier: Client, corp: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cut is in the first commit, so none opens between."""
-    monkeypatch.setattr("sessauth.server.identity.login_sessions.CHANGES_A_COMMIT", 2)
+    monkeypatch.setattr("sessauth.server.identity.login_changes.CHANGES_A_COMMIT", 2)
     agents = [opened(desk, corp.token(sid=f"s{number}")) for number in range(5)]
     assert carrier.report_logout("corp", logout(corp, sid=None, sub="ann")).ended == 5
     assert {status(operator, each.id) for each in agents} == {SessionStatus.ENDED}

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from itertools import islice
 from typing import Final, cast
 
 from ...clock import Clock, utc_text
@@ -28,46 +27,40 @@ from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, Sessaut
 from ...model.change import (
     Change,
     Rejection,
-    cut_logins,
-    end_session,
-    once_change_id,
     open_session,
-    resume_session,
-    suspend_session,
 )
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
-from ...state.lmdb.terms import LIVING, ids_after, terms_of
 from ...state.rules.effects import Rows
-from ...state.rules.logins import cut_of_login, login_cut
+from ...state.rules.logins import cut_of_login
 from ...state.rules.validation import RuleViolation, is_contained
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ..config import Config
 from ..status import word_of
 from .key_sets import KeySets, PublicKeys
+from .login_changes import (
+    COMMIT_BYTES,
+    ISSUER_LABEL,
+    LOGIN_LABEL,
+    OWNER,
+    SID_LABEL,
+    SUBJECT_LABEL,
+    AppliedPart,
+    apply_signal,
+    current,
+)
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
-from .statements import LOGOUT, LoginEffect, Named, Signal, verify_event, verify_logout, verify_revocation
+from .statements import LOGOUT, LoginEffect, Signal, verify_event, verify_logout, verify_revocation
 from .tokens import IdentityFault, ProvenIdentity, TokenKind, verify
 
-OWNER: Final = "sessauth/identity"
 # Of one login. Each opening reads the rows of all before.
 MAX_LAPSES: Final = 256
 OPENED: Final = "OPENED"
 APPLIED: Final = "APPLIED"
-# Labels of a login's session. By these its provider's statements find it.
-ISSUER_LABEL: Final = "issuer"
-SUBJECT_LABEL: Final = "sub"
-SID_LABEL: Final = "sid"
-LOGIN_LABEL: Final = "login"
-# A cut outlives each token that it refuses, whatever the clocks are.
-_KEEP_LONGER_MS: Final = 600_000
-# Sessions of logins that one commit changes. A user has a few.
-CHANGES_A_COMMIT: Final = 64
-_CHANGE_BYTES: Final = 1_536
 _RENEWAL_BYTES: Final = 256
 
 
@@ -128,15 +121,6 @@ class Opening:
     """An opening by a token, which is counted: the provider whose token it seems to be, empty if none."""
 
     provider: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedPart:
-    """The ids of logins' sessions that a commit changed, its revision, and whether there are more."""
-
-    session_ids: tuple[bytes, ...]
-    revision: int
-    more: bool
 
 
 class LoginSessions:
@@ -239,45 +223,11 @@ class LoginSessions:
         self._writer.require_leading()
         return verify_event(token, name, self._providers, self._keys.keys, self._writer.now_ms())
 
-    def apply(
-        self, signal: Signal, change_id: str, reason: str, actor: str, *, goes_on: bool = False
-    ) -> Future[AppliedPart]:
-        """Move the moments that a signal states, and change the first sessions that it names, in one commit.
-
-        ``goes_on`` changes those that the commit before left. The future raises Rejected OLD_FORMAT where the
-        cluster can't have moments of logins yet.
-        """
-
-        def work(group: Group) -> AppliedPart:
-            keep_ms = signal.provider.max_age_ms + _KEEP_LONGER_MS
-            # A repeat ends what is left. Sessions that an operator resumed since it leaves alone.
-            is_repeat = signal.effect is not LoginEffect.END and not goes_on and bool(signal.named)
-            is_repeat = is_repeat and group.first_outcome(f"{change_id}/0") is not None
-            for number, named in enumerate(signal.named):
-                change = cut_logins(
-                    f"{change_id}/{number}",
-                    signal.provider.issuer,
-                    dict.fromkeys(signal.moments, signal.moment_ms),
-                    keep_ms,
-                    reason,
-                    subject=named.subject,
-                    sid=named.sid,
-                    without_sid=named.without_sid,
-                    actor=actor,
-                )
-                group.submit(change).raise_if_rejected()
-            make = _CHANGES.get(signal.effect)
-            if make is None or is_repeat:
-                return AppliedPart((), group.rows.current.revision, more=False)
-            found = list(islice(_changed_by(group, signal), CHANGES_A_COMMIT + 1))
-            ids = tuple(session.id for session in found[:CHANGES_A_COMMIT])
-            for session_id in ids:
-                group.submit(make(once_change_id(), session_id, reason, actor=actor)).raise_if_rejected()
-            return AppliedPart(ids, group.rows.current.revision, more=len(found) > len(ids))
-
-        size = _CHANGE_BYTES * CHANGES_A_COMMIT
+    def apply(self, signal: Signal, reason: str, actor: str, *, goes_on: bool = False) -> Future[AppliedPart]:
+        """Do to the first sessions that a signal names what it says; as ``apply_signal``."""
+        work = partial(apply_signal, signal=signal, reason=reason, actor=actor, goes_on=goes_on)
         removes = signal.effect is not LoginEffect.RESUME
-        return self._writer.decide(work, size, only_removes_authority=removes)
+        return self._writer.decide(work, COMMIT_BYTES, only_removes_authority=removes)
 
     def require_token(self, subject: str, login: ProvenLogin | None) -> None:
         """Raise IdentityRefused for a subject that only a token can prove, and that ``login`` does not."""
@@ -308,7 +258,7 @@ class LoginSessions:
         is_first = group.first_outcome(change.id) is None
         if is_first:
             _require_not_cut(group.rows, login.identity)
-        parent_id, parent = _find(login, lambda session_id: _current(group, session_id))
+        parent_id, parent = _find(login, lambda session_id: current(group, session_id))
         if is_first:
             if login.opened_id and group.rows.session(login.opened_id) is not None:
                 raise _refused(IdentityFault.REPLAYED, "jti: the token has opened a session before")
@@ -334,7 +284,7 @@ class LoginSessions:
 
         def work(group: Group) -> int:
             _require_not_cut(group.rows, login.identity)
-            login_id, session = _find(login, lambda each: _current(group, each))
+            login_id, session = _find(login, lambda each: current(group, each))
             if session is None:
                 raise _refused(
                     IdentityFault.SESSION_ENDED,
@@ -353,60 +303,6 @@ class LoginSessions:
             return group.keep_alive(login_id)
 
         return self._writer.decide(work, _RENEWAL_BYTES)
-
-
-_CHANGES: Final[Mapping[LoginEffect, Callable[..., Change]]] = {
-    LoginEffect.END: end_session,
-    LoginEffect.SUSPEND: suspend_session,
-    LoginEffect.RESUME: resume_session,
-}
-
-
-def _changed_by(group: Group, signal: Signal) -> Iterator[Session]:
-    """Yield the sessions that a signal's effect changes, in no order."""
-    seen = set()
-    for named in signal.named:
-        for session in _named_sessions(group, signal.provider.issuer, named):
-            if session.id not in seen and _is_changed(group.rows, session, named, signal):
-                seen.add(session.id)
-                yield session
-
-
-def _named_sessions(group: Group, issuer: str, named: Named) -> Iterator[Session]:
-    """Yield the sessions of logins that have a name, and that have not ended."""
-    label = {SID_LABEL: named.sid} if named.sid else {SUBJECT_LABEL: named.subject}
-    wanted = {ISSUER_LABEL: issuer, **label}
-    terms, after = terms_of("", OWNER, wanted), b""
-    while ids := ids_after(group.rows, terms, (LIVING,), after, CHANGES_A_COMMIT):
-        after = ids[-1]
-        for session in filter(None, map(partial(_current, group), ids)):
-            # The index finds candidates.
-            if session.owner != OWNER or not wanted.items() <= session.labels.items():
-                continue
-            if session.status is not SessionStatus.ENDED and not (
-                named.without_sid and SID_LABEL in session.labels
-            ):
-                yield session
-
-
-def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> bool:
-    """Return True if a signal's effect changes a session that it names.
-
-    By the moments as they are now: what is late changes nothing that a later statement settled.
-    """
-    issuer = signal.provider.issuer
-    if signal.effect is LoginEffect.END:
-        cut = login_cut(rows, issuer, named.subject, named.sid, without_sid=named.without_sid)
-        logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
-        return bool(named.sid) or logged_in or (cut is not None and cut.is_disabled)
-    of_user = login_cut(rows, issuer, session.labels.get(SUBJECT_LABEL, ""))
-    of_login = login_cut(rows, issuer, sid=session.labels.get(SID_LABEL, ""))
-    suspended = any(cut is not None and cut.is_suspended for cut in (of_user, of_login))
-    if signal.effect is LoginEffect.SUSPEND:
-        return suspended and session.status is SessionStatus.ACTIVE
-    # Another's suspension stays.
-    ours = session.reason.startswith(f"{signal.provider.name}: ")
-    return not suspended and session.status is SessionStatus.SUSPENDED and ours
 
 
 def _require_not_cut(rows: Rows, identity: ProvenIdentity) -> None:
@@ -457,16 +353,6 @@ def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> tuple[
             )
         session_id = _digest("after", session_id.hex())
     raise _refused(IdentityFault.SESSION_ENDED, f"the login's lease lapsed {MAX_LAPSES} times; log in again")
-
-
-def _current(group: Group, session_id: bytes) -> Session | None:
-    """Return a session with its lease; one that is over by now is ended first."""
-    session = group.rows.leased_session(session_id)
-    cause = None if session is None else group.lapse(session)
-    if session is None or cause is None:
-        return session
-    group.end(session, cause)
-    return group.rows.leased_session(session_id)
 
 
 def _is_fresh(login: ProvenLogin, session: Session) -> bool:

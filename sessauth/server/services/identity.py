@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +11,8 @@ from ...errors import NotLeader, SessauthError
 from ...state.writer.state_writer import StateWriter
 from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
-from ..identity.login_sessions import APPLIED, AppliedPart, LoginSessions
+from ..identity.login_changes import AppliedPart
+from ..identity.login_sessions import APPLIED, LoginSessions
 from ..identity.statements import LoginEffect, Signal, logins_of
 from ..log import event
 from ..rpc.call import CallContext
@@ -41,10 +41,8 @@ class IdentityService(Service):
         try:
             signal = self._signal(request)
             kind = signal.event.rpartition("/")[2]
-            # A repeat has the first one's outcome, and takes no room.
-            change_id = f"signal/{hashlib.blake2b(repr(signal).encode(), digest_size=16).hexdigest()}"
             reason = f"{signal.provider.name}: {kind}"
-            changed, revision = yield from self._apply(signal, change_id, reason, call)
+            changed, revision = yield from self._apply(signal, reason, call)
         except NotLeader:
             # The leader is asked, and counts it.
             raise
@@ -84,21 +82,16 @@ class IdentityService(Service):
         signal = Signal(provider, "cut", logins_of(subject, sid), moment_ms)
         if request.enable:
             signal = replace(signal, event="enable", effect=LoginEffect.NOTHING, moments=("enabled_ms",))
-        change_id = f"cut/{secrets.token_hex(16)}"
-        ended, revision = yield from self._apply(signal, change_id, reason, call)
+        ended, revision = yield from self._apply(signal, reason, call)
         up_to_ms = 0 if request.enable else moment_ms
         return pb.CutLoginsResponse(revision=revision, ended=ended, up_to_ms=up_to_ms)
 
-    def _apply(
-        self, signal: Signal, change_id: str, reason: str, call: CallContext
-    ) -> Steps[tuple[int, int]]:
+    def _apply(self, signal: Signal, reason: str, call: CallContext) -> Steps[tuple[int, int]]:
         """Apply a signal; return how many sessions of logins it changed, and the revision after the last."""
         changed, revision, more, goes_on = 0, 0, True, False
         while more:
             call.raise_if_expired()
-            part: AppliedPart = yield self.logins.apply(
-                signal, change_id, reason, call.principal.name, goes_on=goes_on
-            )
+            part: AppliedPart = yield self.logins.apply(signal, reason, call.principal.name, goes_on=goes_on)
             goes_on = True
             changed += len(part.session_ids)
             revision, more = part.revision, part.more

@@ -1,0 +1,180 @@
+"""Changes of the sessions of logins: what a statement of a provider says, and what its silence means.
+
+Each is made in the commit that moves the moments, so a login that opens meanwhile is seen or refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from ...clock import utc_text
+from ...model.change import (
+    Change,
+    cut_logins,
+    end_session,
+    once_change_id,
+    resume_session,
+    suspend_session,
+)
+from ...model.session import Session, SessionStatus
+from ...state import layout
+from ...state.lmdb.terms import LIVING, ids_after, terms_of
+from ...state.rules.effects import Rows
+from ...state.rules.logins import login_cut
+from ...state.writer.group import Group
+from .providers import IdentityProvider
+from .statements import LoginEffect, Named, Signal
+
+OWNER: Final = "sessauth/identity"
+# Labels of a login's session. By these its provider's statements find it.
+ISSUER_LABEL: Final = "issuer"
+SUBJECT_LABEL: Final = "sub"
+SID_LABEL: Final = "sid"
+LOGIN_LABEL: Final = "login"
+# A cut outlives each token that it refuses, whatever the clocks are.
+_KEEP_LONGER_MS: Final = 600_000
+# Sessions of logins that one commit changes. A user has a few.
+CHANGES_A_COMMIT: Final = 64
+COMMIT_BYTES: Final = 64 * 1_536
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedPart:
+    """The ids of logins' sessions that a commit changed, its revision, and whether there are more."""
+
+    session_ids: tuple[bytes, ...]
+    revision: int
+    more: bool
+
+
+def apply_signal(group: Group, signal: Signal, reason: str, actor: str, *, goes_on: bool) -> AppliedPart:
+    """Move the moments that a signal states, and change the first sessions that it names.
+
+    ``goes_on`` changes those that the commit before left. Raises Rejected OLD_FORMAT where the cluster can't
+    have moments of logins yet.
+    """
+    issuer, moments = signal.provider.issuer, dict.fromkeys(signal.moments, signal.moment_ms)
+    is_new = goes_on
+    for named in signal.named:
+        standing = login_cut(group.rows, issuer, **named._asdict())
+        # A repeat takes no place in the queue. It has no request id, which another could use first.
+        if standing is None or any(getattr(standing, name) < at_ms for name, at_ms in moments.items()):
+            change = cut_logins(
+                once_change_id(),
+                issuer,
+                moments,
+                signal.provider.max_age_ms + _KEEP_LONGER_MS,
+                reason,
+                actor=actor,
+                **named._asdict(),
+            )
+            group.submit(change).raise_if_rejected()
+            is_new = True
+    make = _CHANGES.get(signal.effect)
+    # A repeat ends what is left, and leaves alone what an operator resumed since.
+    if make is None or not (is_new or signal.effect is LoginEffect.END):
+        return AppliedPart((), group.rows.current.revision, more=False)
+    found = list(islice(_changed_by(group, signal), CHANGES_A_COMMIT + 1))
+    return _changed(group, found, make, reason, actor)
+
+
+def _changed(
+    group: Group, found: Sequence[Session], make: Callable[..., Change], reason: str, actor: str
+) -> AppliedPart:
+    """Change the first of the sessions that were found."""
+    ids = tuple(session.id for session in found[:CHANGES_A_COMMIT])
+    for session_id in ids:
+        group.submit(make(once_change_id(), session_id, reason, actor=actor)).raise_if_rejected()
+    return AppliedPart(ids, group.rows.current.revision, more=len(found) > len(ids))
+
+
+_CHANGES: Final[Mapping[LoginEffect, Callable[..., Change]]] = {
+    LoginEffect.END: end_session,
+    LoginEffect.SUSPEND: suspend_session,
+    LoginEffect.RESUME: resume_session,
+}
+
+
+def _changed_by(group: Group, signal: Signal) -> Iterator[Session]:
+    """Yield the sessions that a signal's effect changes, in no order."""
+    seen = set()
+    for named in signal.named:
+        for session in _named_sessions(group, signal.provider.issuer, named):
+            if session.id not in seen and _is_changed(group.rows, session, named, signal):
+                seen.add(session.id)
+                yield session
+
+
+def _named_sessions(group: Group, issuer: str, named: Named) -> Iterator[Session]:
+    """Yield the sessions of logins that have a name, all of an issuer for none, and that have not ended."""
+    wanted = {ISSUER_LABEL: issuer}
+    if named.sid:
+        wanted[SID_LABEL] = named.sid
+    elif named.subject:
+        wanted[SUBJECT_LABEL] = named.subject
+    terms, after = terms_of("", OWNER, wanted), b""
+    while ids := ids_after(group.rows, terms, (LIVING,), after, CHANGES_A_COMMIT):
+        after = ids[-1]
+        for session in filter(None, map(partial(current, group), ids)):
+            # The index finds candidates.
+            if session.owner != OWNER or not wanted.items() <= session.labels.items():
+                continue
+            if session.status is not SessionStatus.ENDED and not (
+                named.without_sid and SID_LABEL in session.labels
+            ):
+                yield session
+
+
+def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> bool:
+    """Return True if a signal's effect changes a session that it names.
+
+    By the moments as they are now: what is late changes nothing that a later statement settled.
+    """
+    issuer = signal.provider.issuer
+    if signal.effect is LoginEffect.END:
+        cut = login_cut(rows, issuer, named.subject, named.sid, without_sid=named.without_sid)
+        logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
+        return bool(named.sid) or logged_in or (cut is not None and cut.is_disabled)
+    unsafe = _is_unsafe(rows, session)
+    if signal.effect is LoginEffect.SUSPEND:
+        return unsafe and session.status is SessionStatus.ACTIVE
+    # Another's suspension stays.
+    ours = session.reason.startswith(f"{signal.provider.name}: ")
+    return not unsafe and session.status is SessionStatus.SUSPENDED and ours
+
+
+def _is_unsafe(rows: Rows, session: Session) -> bool:
+    """Return True while the provider holds a login's device, or what it does, for unsafe."""
+    issuer = session.labels.get(ISSUER_LABEL, "")
+    of_user = login_cut(rows, issuer, session.labels.get(SUBJECT_LABEL, ""))
+    of_login = login_cut(rows, issuer, sid=session.labels.get(SID_LABEL, ""))
+    return any(cut is not None and cut.is_suspended for cut in (of_user, of_login))
+
+
+def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
+    """Suspend the first of a provider's logins while it is silent, or resume those once it is heard."""
+    reason, found = f"{provider.name}: silence", list[Session]()
+    for session in _named_sessions(group, provider.issuer, Named()):
+        if silent and session.status is SessionStatus.ACTIVE:
+            found.append(session)
+        elif not silent and session.status is SessionStatus.SUSPENDED and session.reason == reason:
+            if not _is_unsafe(group.rows, session):
+                found.append(session)
+        if len(found) > CHANGES_A_COMMIT:
+            break
+    make = suspend_session if silent else resume_session
+    return _changed(group, found, make, reason, layout.SYSTEM_ACTOR)
+
+
+def current(group: Group, session_id: bytes) -> Session | None:
+    """Return a session with its lease; one that is over by now is ended first."""
+    session = group.rows.leased_session(session_id)
+    cause = None if session is None else group.lapse(session)
+    if session is None or cause is None:
+        return session
+    group.end(session, cause)
+    return group.rows.leased_session(session_id)
