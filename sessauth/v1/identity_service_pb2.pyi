@@ -37,6 +37,18 @@ class ReportSignalResponse(_message.Message):
     resumed: int
     def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., suspended: _Optional[int] = ..., resumed: _Optional[int] = ...) -> None: ...
 
+class AskStreamRequest(_message.Message):
+    __slots__ = ("provider",)
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    def __init__(self, provider: _Optional[str] = ...) -> None: ...
+
+class AskStreamResponse(_message.Message):
+    __slots__ = ("state",)
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    def __init__(self, state: _Optional[str] = ...) -> None: ...
+
 class CutLoginsRequest(_message.Message):
     __slots__ = ("provider", "subject", "sid", "reason", "enable")
     PROVIDER_FIELD_NUMBER: _ClassVar[int]

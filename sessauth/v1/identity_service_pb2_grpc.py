@@ -40,6 +40,11 @@ class IdentityServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_identity__service__pb2.ReportSignalRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_identity__service__pb2.ReportSignalResponse.FromString,
                 _registered_method=True)
+        self.AskStream = channel.unary_unary(
+                '/sessauth.v1.IdentityService/AskStream',
+                request_serializer=sessauth_dot_v1_dot_identity__service__pb2.AskStreamRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_identity__service__pb2.AskStreamResponse.FromString,
+                _registered_method=True)
         self.CutLogins = channel.unary_unary(
                 '/sessauth.v1.IdentityService/CutLogins',
                 request_serializer=sessauth_dot_v1_dot_identity__service__pb2.CutLoginsRequest.SerializeToString,
@@ -59,6 +64,14 @@ class IdentityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskStream(self, request, context):
+        """Gives a random state, with which the carrier asks a provider for a verification event. Roles: security-events,
+        operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CutLogins(self, request, context):
         """Cuts logins of a user, or one login; or enables a user's account that was disabled. Role: operator.
         """
@@ -73,6 +86,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.ReportSignal,
                     request_deserializer=sessauth_dot_v1_dot_identity__service__pb2.ReportSignalRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_identity__service__pb2.ReportSignalResponse.SerializeToString,
+            ),
+            'AskStream': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskStream,
+                    request_deserializer=sessauth_dot_v1_dot_identity__service__pb2.AskStreamRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_identity__service__pb2.AskStreamResponse.SerializeToString,
             ),
             'CutLogins': grpc.unary_unary_rpc_method_handler(
                     servicer.CutLogins,
@@ -108,6 +126,33 @@ class IdentityService(object):
             '/sessauth.v1.IdentityService/ReportSignal',
             sessauth_dot_v1_dot_identity__service__pb2.ReportSignalRequest.SerializeToString,
             sessauth_dot_v1_dot_identity__service__pb2.ReportSignalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.IdentityService/AskStream',
+            sessauth_dot_v1_dot_identity__service__pb2.AskStreamRequest.SerializeToString,
+            sessauth_dot_v1_dot_identity__service__pb2.AskStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

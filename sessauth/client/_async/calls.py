@@ -392,6 +392,13 @@ class AsyncCalls:
         """
         return await self._run(session_calls.report_security_event(provider, token))
 
+    async def ask_stream(self, provider: str) -> str:
+        """Return a random state with which to ask a provider for a verification event (SSF 1.0).
+
+        Empty where the server's settings state no ``silence_ms``: nobody waits for the event.
+        """
+        return await self._run(session_calls.ask_stream(provider))
+
     async def cut_logins(
         self, provider: str, *, subject: str = "", sid: str = "", reason: str = ""
     ) -> EndedLogins:

@@ -376,6 +376,14 @@ def _report(request: identity_pb.ReportSignalRequest) -> RpcRequest[EndedLogins]
     )
 
 
+def ask_stream(provider: str) -> RpcRequest[str]:
+    """Describe AskStream."""
+    request = identity_pb.AskStreamRequest(provider=provider)
+    return RpcRequest(
+        "IdentityService/AskStream", request, identity_pb.AskStreamResponse, lambda answer: str(answer.state)
+    )
+
+
 def cut_logins(provider: str, subject: str, sid: str, reason: str) -> RpcRequest[EndedLogins]:
     """Describe CutLogins. A repeat cuts up to a later moment."""
     if bool(subject) == bool(sid):

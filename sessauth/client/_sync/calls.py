@@ -387,6 +387,13 @@ class Calls:
         """
         return self._run(session_calls.report_security_event(provider, token))
 
+    def ask_stream(self, provider: str) -> str:
+        """Return a random state with which to ask a provider for a verification event (SSF 1.0).
+
+        Empty where the server's settings state no ``silence_ms``: nobody waits for the event.
+        """
+        return self._run(session_calls.ask_stream(provider))
+
     def cut_logins(self, provider: str, *, subject: str = "", sid: str = "", reason: str = "") -> EndedLogins:
         """End a user's logins up to now, or one login, and refuse their tokens; operators only.
 

@@ -40,6 +40,7 @@ from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ..config import Config
 from ..status import word_of
+from .event_streams import EventStreams
 from .key_sets import KeySets, PublicKeys
 from .login_changes import (
     COMMIT_BYTES,
@@ -133,6 +134,7 @@ class LoginSessions:
         self._writer = writer
         self._providers = config.identity_providers
         self._keys = KeySets(config.home, clock)
+        self.streams = EventStreams(writer, config.identity_providers, clock)
         self._proven_only = [
             (each.name, _subjects_of(each)) for each in config.identity_providers if each.require_token
         ]
@@ -199,6 +201,7 @@ class LoginSessions:
                 IdentityFault.EXPIRED,
                 f"the login is older than max_session_ms of {identity.provider.name}; log in again",
             )
+        self.streams.require_heard(identity.provider.name)
         with self._writer.source().rows() as rows:
             _require_not_cut(rows, identity)
         return ProvenLogin(identity, terms)

@@ -32,6 +32,7 @@ ALGORITHMS: Final = (
     "EdDSA",
 )
 KINDS: Final = ("oidc", "kubernetes", "ci", "spiffe")
+ON_SILENCE: Final = ("log", "suspend")
 MAX_PROVIDERS: Final = 32
 MAX_GRANTS: Final = 256
 # A claim, or claims inside of each other: {kubernetes.io/namespace}.
@@ -82,6 +83,8 @@ class IdentityProvider:
     events_issuer: str = ""
     events_jwks_uri: str = ""
     events_jwks_file: str = ""
+    silence_ms: int = 0
+    on_silence: str = "log"
     max_age_ms: int = 43_200_000
     max_session_ms: int = 28_800_000
     lease_ms: int = 900_000
@@ -141,6 +144,12 @@ class IdentityProvider:
         # The row of an ended login refuses its tokens for as long as it stays.
         if self.max_age_ms > KEEP_ENDED_MS:
             raise ConfigError(f"{where}.max_age_ms: must be at most {KEEP_ENDED_MS}, seven days")
+        if self.silence_ms and self.silence_ms < 1000:
+            raise ConfigError(f"{where}.silence_ms: must be 0 or at least 1000")
+        if self.on_silence not in ON_SILENCE:
+            raise ConfigError(f"{where}.on_silence: must be one of {', '.join(ON_SILENCE)}")
+        if self.on_silence != ON_SILENCE[0] and not self.silence_ms:
+            raise ConfigError(f"{where}.silence_ms: is required beside on_silence")
         if self.lease_ms and self.lease_ms < 1000:
             raise ConfigError(f"{where}.lease_ms: must be 0 or at least 1000")
         self._check_templates(where)

@@ -74,6 +74,8 @@ class Signal:
     token_id: str = ""
     effect: LoginEffect = LoginEffect.END
     moments: tuple[str, ...] = ("up_to_ms",)
+    # That of a verification event, by which its stream is proven to be heard.
+    state: str = ""
 
 
 def logins_of(subject: str, sid: str) -> tuple[Named, ...]:
@@ -231,7 +233,17 @@ def verify_event(
         # Drafts had the subject inside of the event.
         named = _named(claims.get("sub_id", content.get("subject")), provider)
     at_ms = _event_time(claims, content, issued_ms, now_ms)
-    return Signal(provider, event, named, at_ms, token_id, effect if named else LoginEffect.NOTHING, moments)
+    state = content.get("state", "") if event == VERIFICATION else ""
+    return Signal(
+        provider,
+        event,
+        named,
+        at_ms,
+        token_id,
+        effect if named else LoginEffect.NOTHING,
+        moments,
+        state if isinstance(state, str) else "",
+    )
 
 
 def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:

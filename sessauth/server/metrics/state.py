@@ -38,7 +38,7 @@ class ReceiptMetrics:
     calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
     :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events; ``identity_openings`` the openings
     by tokens of identity providers, by provider and outcome; ``security_events`` their statements, by
-    provider, event and outcome.
+    provider, event and outcome; ``stream_ages_s`` the seconds since each stream of them was heard.
     """
 
     receipts: tuple[int, int, int] = (0, 0, 0)
@@ -47,6 +47,7 @@ class ReceiptMetrics:
     event_watchers: int = 0
     identity_openings: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     security_events: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    stream_ages_s: Mapping[tuple[str, ...], float] = field(default_factory=dict)
 
     def families(self) -> Iterator[Family]:
         """Yield the metrics."""
@@ -58,6 +59,7 @@ class ReceiptMetrics:
         yield family(EVENT_WATCHERS, self.event_watchers)
         yield family(IDENTITY_OPENINGS, self.identity_openings)
         yield family(SECURITY_EVENTS, self.security_events)
+        yield family(STREAM_AGE, self.stream_ages_s)
 
 
 class ClusterNumbers(Protocol):
@@ -291,6 +293,11 @@ SECURITY_EVENTS: Final = counter(
     "provider",
     "event",
     "outcome",
+)
+STREAM_AGE: Final = gauge(
+    "event_stream_age_seconds",
+    "Seconds since a provider's stream of security events was heard, where silence_ms is set.",
+    "provider",
 )
 
 # A server has metrics of its own for the readiness of its processes.

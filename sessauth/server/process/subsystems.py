@@ -94,6 +94,7 @@ class ControlSubsystems:
             ("usage", self.usage.write_ended),
             ("uses after the end", self.uses_after_end.flush),
             ("local changes", self.local.poll),
+            ("event streams", self.logins.streams.poll),
         ]
 
     def metrics(self) -> ReceiptMetrics:
@@ -112,6 +113,7 @@ class ControlSubsystems:
             event_watchers=self.events.watchers,
             identity_openings=self.logins.openings,
             security_events=self.logins.signals,
+            stream_ages_s=self.logins.streams.ages_s,
         )
 
     def close(self) -> None:

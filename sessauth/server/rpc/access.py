@@ -129,6 +129,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _D + "ListBans": _rule(pools.READ, OPERATOR, AUDITOR),
     _D + "GetFreeze": _rule(pools.READ, OPERATOR, AUDITOR),
     _I + "ReportSignal": _rule(pools.RESERVED, OPERATOR, SECURITY_EVENTS, changes=True),
+    _I + "AskStream": _rule(pools.READ, OPERATOR, SECURITY_EVENTS),
     _I + "CutLogins": _rule(pools.RESERVED, OPERATOR, changes=True),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),

@@ -222,7 +222,14 @@ SESSION_ID_BYTES: Final = 16
 STRANGER: Final = "UNAUTHENTICATED"
 # Refusals that concern the operator, not only the caller.
 OPERATOR_CONCERNS: Final = frozenset(
-    {"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED", "CHECKS_AT_WORKERS", "IDENTITY_KEYS_UNAVAILABLE"}
+    {
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "OVERLOADED",
+        "CHECKS_AT_WORKERS",
+        "IDENTITY_KEYS_UNAVAILABLE",
+        "IDENTITY_STREAM_SILENT",
+    }
 )
 
 

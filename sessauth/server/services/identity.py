@@ -13,7 +13,7 @@ from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
 from ..identity.login_changes import AppliedPart
 from ..identity.login_sessions import APPLIED, LoginSessions
-from ..identity.statements import LoginEffect, Signal, logins_of
+from ..identity.statements import STREAM_UPDATED, VERIFICATION, LoginEffect, Signal, logins_of
 from ..log import event
 from ..rpc.call import CallContext
 from ..rpc.finisher import Steps
@@ -21,6 +21,7 @@ from ..status import invalid, refused, word_of
 from .base import Service
 
 UNMATCHED: Final = "UNMATCHED"
+HEARD: Final = "HEARD"
 _COUNTS: Final = {LoginEffect.END: "ended", LoginEffect.SUSPEND: "suspended", LoginEffect.RESUME: "resumed"}
 
 
@@ -40,6 +41,8 @@ class IdentityService(Service):
         kind = request.WhichOneof("statement") or "none"
         try:
             signal = self._signal(request)
+            if request.HasField("security_event"):
+                self.logins.streams.hear(signal)
             kind = signal.event.rpartition("/")[2]
             reason = f"{signal.provider.name}: {kind}"
             changed, revision = yield from self._apply(signal, reason, call)
@@ -49,7 +52,7 @@ class IdentityService(Service):
         except SessauthError as error:
             self.logins.count_signal(request.provider, kind, word_of(error))
             raise
-        self.logins.count_signal(request.provider, kind, APPLIED if signal.named else UNMATCHED)
+        self.logins.count_signal(request.provider, kind, _outcome(signal))
         response = pb.ReportSignalResponse(revision=revision)
         if signal.effect in _COUNTS:
             setattr(response, _COUNTS[signal.effect], changed)
@@ -65,6 +68,11 @@ class IdentityService(Service):
             raise invalid("statement", "is required: a logout token, a revocation or a security event")
         stated = request.revocation
         return self.logins.revocation(stated.bearer, stated.body, request.provider)
+
+    def ask_stream(self, request: pb.AskStreamRequest, call: CallContext) -> pb.AskStreamResponse:
+        """Return the state for a verification event."""
+        self.writer.require_leading()
+        return pb.AskStreamResponse(state=self.logins.streams.ask(request.provider))
 
     def cut_logins(self, request: pb.CutLoginsRequest, call: CallContext) -> Steps[pb.CutLoginsResponse]:
         """End the logins of a user up to now, or one login."""
@@ -110,6 +118,12 @@ class IdentityService(Service):
             changed=changed,
         )
         return changed, revision
+
+
+def _outcome(signal: Signal) -> str:
+    if signal.event in (VERIFICATION, STREAM_UPDATED):
+        return HEARD
+    return APPLIED if signal.named else UNMATCHED
 
 
 def _digest(name: str) -> str:
