@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 from joserfc import jws
+from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from tests.support.identity_tokens import public_jwk
@@ -64,6 +66,16 @@ def payload(text: str) -> Any:
     return json.loads(urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
 
 
+def verifies(text: str) -> bool:
+    """Return whether the signature of a SET stands by the key that its header names."""
+    keys = KeySet.import_key_set({"keys": [public_jwk("RS256")]})
+    try:
+        jws.deserialize_compact(text, keys)
+    except (JoseError, ValueError):
+        return False
+    return True
+
+
 def test_polls_list_a_set_until_it_is_acknowledged(transmitter: SsfTransmitter) -> None:
     """A SET comes again until its acknowledgement or error, at most maxEvents at a time."""
     stream = transmitter.add_stream()
@@ -73,9 +85,7 @@ def test_polls_list_a_set_until_it_is_acknowledged(transmitter: SsfTransmitter) 
     assert list(poll(transmitter, stream)["sets"]) == [first, second]
     answer = poll(transmitter, stream, maxEvents=1)
     assert list(answer["sets"]) == [first] and answer["moreAvailable"] is True
-    keys = KeySet.import_key_set({"keys": [public_jwk("RS256")]})
-    verified = jws.deserialize_compact(answer["sets"][first], keys)
-    assert verified.headers()["typ"] == "secevent+jwt"
+    assert verifies(answer["sets"][first])
     assert payload(answer["sets"][first])["sub_id"] == subject
     error = {"err": "invalid_request", "description": "no"}
     assert poll(transmitter, stream, ack=[first], setErrs={second: error}) == {"sets": {}}
@@ -103,8 +113,8 @@ def test_two_contents_under_one_name_come_one_after_the_other(transmitter: SsfTr
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_each_lie_changes_a_token(transmitter: SsfTransmitter, lie: Lie) -> None:
-    """A SET with a lie differs from the same without it."""
+def test_each_lie_is_the_only_fault(transmitter: SsfTransmitter, lie: Lie) -> None:
+    """A SET with a lie differs from the true one, and its signature stands unless that is the lie."""
     stream = transmitter.add_stream()
     transmitter.clock = lambda: 1_790_000_000
     texts = []
@@ -114,6 +124,21 @@ def test_each_lie_changes_a_token(transmitter: SsfTransmitter, lie: Lie) -> None
         poll(transmitter, stream, ack=[jti])
 
     assert texts[0] != texts[1]
+    assert verifies(texts[0])
+    assert verifies(texts[1]) is (lie not in ("signature", "unsigned", "unknown key"))
+
+
+def test_a_poll_waits_for_an_event(transmitter: SsfTransmitter) -> None:
+    """A poll that may wait is answered by the next event, and one that may not at once."""
+    stream = transmitter.add_stream()
+    transmitter.long_poll_s = 60
+    assert poll(transmitter, stream, returnImmediately=True) == {"sets": {}}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(poll, transmitter, stream)
+        assert transmitter.wait_for(lambda now: len(now.requests) == 2)
+        jti = transmitter.emit("account-disabled", USER)
+
+        assert list(waiting.result(5)["sets"]) == [jti]
 
 
 def test_a_verification_has_the_state_of_its_request(transmitter: SsfTransmitter) -> None:
