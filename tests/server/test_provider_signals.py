@@ -145,6 +145,21 @@ def test_many_logins_end_in_parts(
     assert {status(operator, each.id) for each in agents} == {SessionStatus.ENDED}
 
 
+def test_a_second_carrier_brings_what_a_first_one_brought(
+    service: Service, operator: Client, carrier: Client, corp: Provider
+) -> None:
+    """It is no other statement, and takes no further place in the queue of cuts."""
+    again = Client(
+        str(service.made.socket), service.add("other", "security-events").credential, timeout_ms=20_000
+    )
+    token = logout(corp, sub="ann")
+    first = carrier.report_logout("corp", token)
+    corp.clock.advance(MINUTE_MS)
+    with again:
+        for _ in range(3):
+            assert again.report_logout("corp", token) == first
+
+
 def test_a_global_revocation_ends_all_logins_of_the_user(
     desk: Client, operator: Client, carrier: Client, corp: Provider
 ) -> None:
@@ -200,6 +215,9 @@ BAD_LOGOUTS = [
     ({"typ": "at+jwt"}, "IDENTITY_WRONG_KIND"),
     ({"sid": None}, "IDENTITY_MALFORMED"),
     ({"sid": 5}, "IDENTITY_MALFORMED"),
+    ({"sid": "s1\n"}, "IDENTITY_MALFORMED"),
+    ({"sub": "a\x00"}, "IDENTITY_MALFORMED"),
+    ({"jti": "forged\nline"}, "IDENTITY_MALFORMED"),
     ({"jti": None}, "IDENTITY_MALFORMED"),
     ({"iat": None}, "IDENTITY_EXPIRED"),
     ({"iat": "now"}, "IDENTITY_MALFORMED"),
@@ -250,6 +268,7 @@ BAD_REVOCATIONS = [
     ({}, {"format": "email", "email": "ann@corp"}, "IDENTITY_MALFORMED"),
     ({}, {"sub": 5}, "IDENTITY_MALFORMED"),
     ({}, {"sub": ""}, "IDENTITY_MALFORMED"),
+    ({}, {"sub": "ann\x7f"}, "IDENTITY_MALFORMED"),
 ]
 
 

@@ -191,8 +191,14 @@ _BY_VALUE: Final[Mapping[str, tuple[str, Mapping[str, _Outcome]]]] = {
         },
     ),
 }
-VERIFICATION: Final = f"{_SSF}verification"
-STREAM_UPDATED: Final = f"{_SSF}stream-updated"
+VERIFICATION: Final = "verification"
+STREAM_UPDATED: Final = "stream-updated"
+OTHER: Final = "other"
+# Names of events, which are labels of a metric: whatever a provider sends, there are no more.
+_NAMES: Final = {
+    event: event.rpartition("/")[2]
+    for event in (*_EFFECTS, *_BY_VALUE, f"{_SSF}{VERIFICATION}", f"{_SSF}{STREAM_UPDATED}")
+}
 # Some transmitters state ms: a time in seconds has been below this for three thousand years.
 _MAX_SECONDS: Final = 10**11
 
@@ -233,10 +239,11 @@ def verify_event(
         # Drafts had the subject inside of the event.
         named = _named(claims.get("sub_id", content.get("subject")), provider)
     at_ms = _event_time(claims, content, issued_ms, now_ms)
-    state = content.get("state", "") if event == VERIFICATION else ""
+    shown = _NAMES.get(event, OTHER)
+    state = content.get("state", "") if shown == VERIFICATION else ""
     return Signal(
         provider,
-        event,
+        shown,
         named,
         at_ms,
         token_id,

@@ -17,13 +17,13 @@ from typing import Any, Final, NamedTuple
 
 from ..._fast.codec import base64url
 from ...errors import IdentityRefused, StateError
+from ...state.rules.validation import RuleViolation, require_text
 from .key_sets import PublicKeys, read_object
 from .providers import IdentityProvider
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 MAX_SKEW_MS: Final = 30_000
 MAX_ACTORS: Final = 4
-MAX_TEXT_BYTES: Final = 1_024
 # Headers that would choose a key or change what is signed.
 _REFUSED_HEADERS: Final = ("crit", "jku", "x5u", "jwk", "x5c", "b64", "zip", "enc")
 _ID_TOKEN_CLAIMS: Final = ("nonce", "auth_time", "at_hash")
@@ -325,11 +325,14 @@ def _login_time(
 
 
 def text_claim(claims: Mapping[str, Any], name: str, *, required: bool = True) -> str:
-    """Return a claim that is a text of at most 1,024 bytes, or empty. Raises IdentityRefused."""
+    """Return a claim that is a text as the state takes it, or empty. Raises IdentityRefused."""
     value = claims.get(name, "")
-    if not isinstance(value, str) or len(value.encode()) > MAX_TEXT_BYTES or (required and not value):
-        raise malformed(f"{name}: must be a text of at most {MAX_TEXT_BYTES} bytes")
-    return value
+    if not isinstance(value, str):
+        raise malformed(f"{name}: must be a text")
+    try:
+        return require_text(name, value, required=required)
+    except RuleViolation as violation:
+        raise malformed(violation.detail) from None
 
 
 def _client(claims: Mapping[str, Any]) -> str:

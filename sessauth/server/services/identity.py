@@ -43,7 +43,7 @@ class IdentityService(Service):
             signal = self._signal(request)
             if request.HasField("security_event"):
                 self.logins.streams.hear(signal)
-            kind = signal.event.rpartition("/")[2]
+            kind = signal.event
             reason = f"{signal.provider.name}: {kind}"
             changed, revision = yield from self._apply(signal, reason, call)
         except NotLeader:
