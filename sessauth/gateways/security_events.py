@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -157,6 +158,8 @@ def error_members(error: Exception) -> dict[str, str]:
 
 
 POLL_SECONDS: Final = 1.0
+VERIFY_SECONDS: Final = 60.0
+UNTRUSTED_SECONDS: Final = 60.0
 MAX_WAIT_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 20.0
 MAX_EVENTS: Final = 100
@@ -164,41 +167,61 @@ MAX_ANSWER_BYTES: Final = 4 << 20
 
 
 class EventPoller:
-    """Asks a provider for its security events (RFC 8936), and hands them on."""
+    """Asks a provider for its security events (RFC 8936), and hands them on.
 
-    def __init__(self, name: str, address: str, token_file: Path, client: Client, ca_file: str = "") -> None:
+    With a ``verification`` it also asks for a verification event each minute (SSF 1.0, section 7.1.4.2), with
+    a state that the server gives: by that the server knows the stream for heard.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        token_file: Path,
+        client: Client,
+        *,
+        verification: tuple[str, str] | None = None,
+        ca_file: str = "",
+    ) -> None:
         """Ask at ``address``, with the bearer token that ``token_file`` has at that time.
 
-        Raises UsageError for an address that is neither https nor of the loopback.
+        ``verification`` is the address of the verification endpoint, and the id of the stream. Raises
+        UsageError for an address that is neither https nor of the loopback.
         """
-        parts = urlsplit(address)
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-            raise UsageError("poll: the address must be https; http is for the loopback")
+        for each in (address, *(verification or ())[:1]):
+            parts = urlsplit(each)
+            host = parts.hostname or ""
+            if not host or (parts.scheme != "https" and (parts.scheme != "http" or not is_loopback(host))):
+                raise UsageError("poll: the address must be https; http is for the loopback")
         self._name, self._address, self._token_file = name, address, token_file
-        self._client = client
+        self._client, self._verification = client, verification
         self._opener = same_host_opener(ca_file)
         self._acknowledged: list[str] = []
         self._refused: dict[str, dict[str, str]] = {}
+        # Events that no known key signed, since when: the provider's next key may not be known yet.
+        self._untrusted: dict[str, float] = {}
         self._failures = 0
+        self._verify_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Ask until ``stop`` is set."""
         wait_s = 0.0
         while not stop.wait(wait_s):
             try:
+                self._ask_verification()
                 more = self.poll()
                 wait_s, self._failures = (0.0 if more else POLL_SECONDS), 0
             except Exception as error:  # noqa: BLE001 - what is not acknowledged comes again
                 if not self._failures:
                     _log.warning("the events of %a can't be had: %s", self._name, _cause(error))
                 self._failures = min(self._failures + 1, 16)
-                wait_s = min(MAX_WAIT_SECONDS, max(POLL_SECONDS * 2**self._failures, _retry_after(error)))
+                wait_s = max(min(MAX_WAIT_SECONDS, POLL_SECONDS * 2**self._failures), _retry_after(error))
 
     def poll(self) -> bool:
         """Ask once, and hand on what came; return True if there is more.
 
-        What the server has is acknowledged by the next question. Raises OSError, and UsageError for an
-        answer of another form.
+        What the server has is acknowledged by the next question. Raises OSError, UsageError for an answer of
+        another form, and what the server answers that is no refusal.
         """
         question = {
             "maxEvents": MAX_EVENTS,
@@ -206,32 +229,49 @@ class EventPoller:
             "ack": self._acknowledged,
             "setErrs": self._refused,
         }
-        headers = {
-            "Authorization": f"Bearer {self._token_file.read_text('ascii').strip()}",
-            "Content-Type": _JSON,
-            "Accept": _JSON,
-        }
-        request = Request(self._address, json.dumps(question).encode(), headers)
-        with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            data = answer.read(MAX_ANSWER_BYTES + 1)
-        if len(data) > MAX_ANSWER_BYTES:
-            raise UsageError(f"an answer has more than {MAX_ANSWER_BYTES} bytes")
-        found = members(strict_object(data))
+        found = members(strict_object(self._post(self._address, question)))
         self._acknowledged, self._refused = [], {}
         events = members(found.get("sets", "{}"))
         for event_id, text in islice(events.items(), MAX_EVENTS):
             self._hand_on(event_id, string(text))
-        return found.get("moreAvailable") == "true" and bool(events)
+        self._untrusted = {each: since for each, since in self._untrusted.items() if each in events}
+        return found.get("moreAvailable") == "true" and bool(self._acknowledged)
 
     def _hand_on(self, event_id: str, token: str) -> None:
         try:
             self._client.report_security_event(self._name, token)
         except IdentityRefused as error:
+            now = time.monotonic()
+            is_untrusted = error.fault == "IDENTITY_UNTRUSTED"
+            if is_untrusted and now - self._untrusted.setdefault(event_id, now) < UNTRUSTED_SECONDS:
+                return
             _log.warning("refused an event of %a: %s", self._name, error.fault)
             stated = error_members(error)
             self._refused[event_id] = {"err": stated["err"], "description": stated["description"]}
         else:
             self._acknowledged.append(event_id)
+
+    def _ask_verification(self) -> None:
+        if self._verification is None or time.monotonic() < self._verify_at:
+            return
+        address, stream_id = self._verification
+        state = self._client.ask_stream(self._name)
+        if state:
+            self._post(address, {"stream_id": stream_id, "state": state})
+        self._verify_at = time.monotonic() + VERIFY_SECONDS
+
+    def _post(self, address: str, question: Mapping[str, object]) -> bytes:
+        headers = {
+            "Authorization": f"Bearer {self._token_file.read_text('ascii').strip()}",
+            "Content-Type": _JSON,
+            "Accept": _JSON,
+        }
+        request = Request(address, json.dumps(question).encode(), headers)
+        with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
+            data: bytes = answer.read(MAX_ANSWER_BYTES + 1)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise UsageError(f"an answer has more than {MAX_ANSWER_BYTES} bytes")
+        return data
 
 
 def _cause(error: Exception) -> str:

@@ -193,6 +193,14 @@ def _run(server: Any, bound: Any) -> None:
     metavar="NAME URL FILE",
     help="Ask a provider for its security events at URL, with the bearer token in FILE. Repeatable.",
 )
+@click.option(
+    "--verify",
+    "verified",
+    type=(str, str, str),
+    multiple=True,
+    metavar="NAME URL STREAM",
+    help="Ask a polled provider each minute for a verification event of STREAM at URL. Repeatable.",
+)
 @click.option("--poll-ca", type=PATH, help="Authorities that vouch for the polled hosts.")
 @click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
 @click.option("--key", "key_file", type=PATH, help="Its key.")
@@ -203,6 +211,7 @@ def security_events(
     /,
     listen: str,
     polled: Sequence[tuple[str, str, Path]],
+    verified: Sequence[tuple[str, str, str]],
     poll_ca: Path | None,
     certificate: Path | None,
     key_file: Path | None,
@@ -221,7 +230,13 @@ def security_events(
     log.configure(log_level.upper())
     app = SecurityEventsApp(settings.async_client())
     ca_file = "" if poll_ca is None else str(poll_ca)
-    pollers = [EventPoller(*each, settings.client(), ca_file) for each in polled]
+    asked = {name: (address, stream) for name, address, stream in verified}
+    if not asked.keys() <= {name for name, *_ in polled}:
+        raise UsageError("verify: the provider must be one of --poll")
+    pollers = [
+        EventPoller(name, address, file, settings.client(), verification=asked.get(name), ca_file=ca_file)
+        for name, address, file in polled
+    ]
     bound = bind(listen, reachable=certificate is not None)
     address = address_of(bound)
     stop = threading.Event()

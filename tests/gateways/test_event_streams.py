@@ -1,0 +1,246 @@
+"""Streams of security events from a transmitter that can lie: polled, pushed, refused, and silent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessauth.client import AsyncClient, Client
+from sessauth.errors import ServerError, Unavailable, UsageError
+from sessauth.gateways import security_events
+from sessauth.gateways.http_server import address_of, bind, server_of
+from sessauth.gateways.security_events import EventPoller, SecurityEventsApp
+from sessauth.model.session import SessionStatus
+from tests.server.test_login_sessions import MINUTE_MS, Provider, clock, corp, fault_of, opened
+from tests.server.test_provider_signals import status
+from tests.support.identity_tokens import ISSUER, SERVICE
+from tests.support.security_event_tokens import LIES, iss_sub
+from tests.support.service import Service, running, wait_until
+from tests.support.ssf_transmitter import POLL_PATH, SsfTransmitter, ssf_transmitter
+
+__all__ = ["clock", "corp"]
+ANN = iss_sub(ISSUER, "ann")
+SILENCE_MS = 3 * MINUTE_MS
+
+
+class Receiver:
+    """A server that takes the transmitter's events, and what carries them."""
+
+    def __init__(self, service: Service, transmitter: SsfTransmitter, folder: Path) -> None:
+        self.service, self.transmitter = service, transmitter
+        self.stream = transmitter.add_stream()
+        self._token = folder / "poll.token"
+        self._token.write_text(f"{transmitter.bearer}\n")
+        target = str(service.made.socket)
+        credentials = {role: service.add(role, role).credential for role in ("issuer", "security-events")}
+        self.desk = Client(target, credentials["issuer"], timeout_ms=20_000)
+        self.carrier = Client(target, credentials["security-events"], timeout_ms=20_000)
+        self.operator = Client(target, credential_file=service.made.credential_file, timeout_ms=20_000)
+        self._async_terms = target, credentials["security-events"]
+
+    def close(self) -> None:
+        """Close the clients."""
+        for client in (self.desk, self.carrier, self.operator):
+            client.close()
+
+    def poller(self, **options: Any) -> EventPoller:
+        """Return what polls the stream."""
+        address = f"{self.transmitter.address}{POLL_PATH}/{self.stream}"
+        return EventPoller("corp", address, self._token, self.carrier, **options)
+
+    @contextmanager
+    def pushed_to(self) -> Iterator[str]:
+        """Serve the gateway; gives the address for pushes."""
+        server = server_of(SecurityEventsApp(lambda: AsyncClient(*self._async_terms, timeout_ms=5_000)))
+        bound = bind("127.0.0.1:0")
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://{address_of(bound)}/events/corp"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            bound.close()
+
+
+@pytest.fixture
+def receiver(corp: Provider, tmp_path: Path) -> Iterator[Receiver]:
+    """The server, and the transmitter whose clock is the server's."""
+    settings = {**corp.settings, "silence_ms": SILENCE_MS, "on_silence": "suspend"}
+    with (
+        running(corp.clock, identity_providers=[settings]) as service,
+        ssf_transmitter(audience=SERVICE, issuer=ISSUER) as transmitter,
+    ):
+        transmitter.clock = lambda: corp.clock.now_ms() / 1000
+        transmitter.long_poll_s = 0
+        made = Receiver(service, transmitter, tmp_path)
+        yield made
+        made.close()
+
+
+def test_a_polled_event_is_acknowledged_once_it_is_durable(receiver: Receiver, corp: Provider) -> None:
+    """And once: what was sent again meanwhile does nothing."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter = receiver.transmitter
+    first = transmitter.emit("session-revoked", ANN)
+    transmitter.repeat(first)
+    poller = receiver.poller()
+    poller.poll()
+    assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+    poller.poll()
+    assert first in transmitter.acknowledged
+    assert not transmitter.set_errors
+    assert fault_of(receiver.desk, corp.token()) == "IDENTITY_CUT"
+
+
+def test_an_event_that_was_not_acknowledged_comes_again(receiver: Receiver, corp: Provider) -> None:
+    """A carrier that is killed before its next question loses nothing."""
+    agent = opened(receiver.desk, corp.token())
+    jti = receiver.transmitter.emit("session-revoked", ANN)
+    receiver.poller().poll()
+    assert not receiver.transmitter.acknowledged
+    again = receiver.poller()
+    again.poll()
+    again.poll()
+    assert jti in receiver.transmitter.acknowledged
+    assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+
+
+def test_many_events_come_in_parts(
+    receiver: Receiver, corp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is handed on, in whatever order they come."""
+    monkeypatch.setattr(security_events, "MAX_EVENTS", 4)
+    agents = [opened(receiver.desk, corp.token(sub=f"u{n}", sid=f"s{n}")) for n in range(10)]
+    with receiver.transmitter.reverse_order():
+        for number in range(10):
+            receiver.transmitter.emit("session-revoked", iss_sub(ISSUER, f"u{number}"))
+    poller = receiver.poller()
+    while poller.poll():
+        pass
+    assert {status(receiver.operator, each.id) for each in agents} == {SessionStatus.ENDED}
+
+
+# What is no fault of an event, and what is of its signature.
+OTHERS = {"old", "future", "subject in event", "sub", "exp", "other jti", "unknown key", "signature", "iss"}
+
+
+def test_a_faulty_event_is_refused_for_good(receiver: Receiver, corp: Provider) -> None:
+    """Its code is of RFC 8935, and it has no effect; the next one has its own."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter, poller = receiver.transmitter, receiver.poller()
+    lies = sorted(set(LIES) - OTHERS)
+    for lie in lies:
+        transmitter.emit("session-revoked", ANN, lie=lie)
+    transmitter.emit("session-revoked", iss_sub(ISSUER, "bob"))
+    poller.poll()
+    poller.poll()
+    assert (len(transmitter.set_errors), len(transmitter.acknowledged)) == (len(lies), 1)
+    assert {error["err"] for _, error in transmitter.set_errors} == {"invalid_request", "invalid_audience"}
+    assert status(receiver.operator, agent.id) is SessionStatus.ACTIVE
+
+
+@pytest.mark.parametrize("lie", ["signature", "unknown key", "iss"])
+def test_a_signature_of_no_known_key_is_refused_after_a_while(
+    receiver: Receiver, corp: Provider, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    """Its key may be the provider's next one, which is not fetched yet."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter, poller = receiver.transmitter, receiver.poller()
+    transmitter.emit("session-revoked", ANN, lie=lie)
+    for _ in range(3):
+        poller.poll()
+    assert not transmitter.set_errors and not transmitter.acknowledged
+    monkeypatch.setattr(security_events, "UNTRUSTED_SECONDS", 0.0)
+    poller.poll()
+    poller.poll()
+    ((_, error),) = transmitter.set_errors
+    assert error["err"] == "invalid_key"
+    assert status(receiver.operator, agent.id) is SessionStatus.ACTIVE
+
+
+def test_a_pushed_event(receiver: Receiver, corp: Provider) -> None:
+    """202 once it is durable; one that is refused gets 400 with its code."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter = receiver.transmitter
+    with receiver.pushed_to() as address:
+        transmitter.add_stream(address)
+        transmitter.emit("session-revoked", ANN, lie="aud")
+        transmitter.emit("session-revoked", ANN)
+        assert transmitter.wait_for(lambda each: len(each.pushes) == 2)
+    assert [push.status for push in transmitter.pushes] == [400, 202]
+    assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+
+
+def test_an_endpoint_that_fails_is_asked_again(receiver: Receiver, corp: Provider) -> None:
+    """Later and later, and as late as it says; nothing is lost, and nobody else is asked."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter = receiver.transmitter
+    path = f"{POLL_PATH}/{receiver.stream}"
+    transmitter.emit("session-revoked", ANN)
+    poller = receiver.poller()
+    for prepare in (
+        lambda: transmitter.refuse(path, 500),
+        lambda: transmitter.refuse(path, 429, retry_after_s=1),
+        lambda: transmitter.redirect(path, "http://127.0.0.2:1/"),
+        lambda: transmitter.answer_huge(path, 5 << 20),
+    ):
+        prepare()
+        with pytest.raises((OSError, UsageError)):
+            poller.poll()
+        assert status(receiver.operator, agent.id) is SessionStatus.ACTIVE
+    poller.poll()
+    assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+
+
+def test_a_stream_that_never_ends_stops_when_told(receiver: Receiver) -> None:
+    """More is asked for only after something was acknowledged."""
+    receiver.transmitter.always_more = True
+    stop = threading.Event()
+    thread = threading.Thread(target=receiver.poller().run, args=(stop,))
+    thread.start()
+    asked = receiver.transmitter.wait_for(lambda each: len(each.requests) > 0)
+    stop.set()
+    thread.join(20)
+    assert asked and not thread.is_alive()
+    assert len(receiver.transmitter.requests) < 20
+
+
+def test_a_silent_stream_suspends_until_it_is_heard(receiver: Receiver, corp: Provider) -> None:
+    """Only a verification event with the server's own state counts as a word of it."""
+    agent, by_hand = opened(receiver.desk, corp.token()), opened(receiver.desk, corp.token(sid="s2"))
+    operator, transmitter = receiver.operator, receiver.transmitter
+    operator.suspend(by_hand.parent_id, "by hand")
+    poller = receiver.poller(verification=(f"{transmitter.address}/verify", receiver.stream))
+
+    def become(*expected: SessionStatus) -> bool:
+        # The server looks once a second.
+        def states() -> tuple[SessionStatus, ...]:
+            poller.poll()
+            return tuple(status(operator, each.parent_id) for each in (agent, by_hand))
+
+        return wait_until(lambda: states() == expected)
+
+    active, suspended = SessionStatus.ACTIVE, SessionStatus.SUSPENDED
+    corp.clock.advance(SILENCE_MS + 1)
+    transmitter.emit("session-revoked", iss_sub(ISSUER, "nobody"))
+    transmitter.verify(receiver.stream, "a state of its own")
+    assert become(suspended, suspended)
+    with pytest.raises((Unavailable, ServerError), match="silent"):
+        opened(receiver.desk, corp.token(sid="s3"))
+
+    poller._ask_verification()
+    assert become(active, suspended)
+    assert opened(receiver.desk, corp.token(sid="s3"))
+
+
+@pytest.mark.parametrize("address", ["http://idp.example/poll", "ftp://127.0.0.1/poll", "https:///poll"])
+def test_a_poll_in_the_clear_is_refused(address: str, tmp_path: Path) -> None:
+    """Its token would travel with it."""
+    with pytest.raises(UsageError, match="https"):
+        EventPoller("corp", address, tmp_path, None)  # type: ignore[arg-type]
