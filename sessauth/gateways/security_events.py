@@ -170,7 +170,7 @@ class EventPoller:
     """Asks a provider for its security events (RFC 8936), and hands them on.
 
     With a ``verification`` it also asks for a verification event each minute (SSF 1.0, section 7.1.4.2), with
-    a state that the server gives: by that the server knows the stream for heard.
+    a state that the server gives: by that the server knows that the stream still comes through.
     """
 
     def __init__(

@@ -42,7 +42,13 @@ def page() -> Iterator[Scrape]:
     with running(metrics={"address": "127.0.0.1:0"}, audit={"enabled": True}) as service:
         assert service.control is not None and service.control.metrics is not None
         service.control.metrics.receipts = lambda: ReceiptMetrics(
-            (2, 1, 0), 3, (2, 0), 1, {("corp", "OPENED"): 1}, {("corp", "logout", "APPLIED"): 1}
+            (2, 1, 0),
+            3,
+            (2, 0),
+            1,
+            {("corp", "OPENED"): 1},
+            {("corp", "logout", "APPLIED"): 1},
+            {("corp",): 1.0},
         )
         traffic = Traffic(service.operator)
         _, token = traffic.open()

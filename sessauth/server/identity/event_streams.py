@@ -1,8 +1,8 @@
-"""Streams of security events: when each was last heard, and the effect of its silence.
+"""Streams of security events: the time of the last event, and the effect of silence.
 
 A stream that is cut looks like one with nothing to say. So a provider is asked again and again to send a
 verification event (SSF 1.0, section 7.1.4) with a random ``state``. A carrier of events can't make one.
-A stream whose silence only rings an alarm (``on_silence``) is heard by any event.
+Where silence only rings an alarm (``on_silence``), any event of the stream will do.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _STATE_BYTES: Final = 16
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """A provider's stream. ``heard_ms`` is by the steady clock, at first the time of the start."""
+    """A provider's stream. ``received_ms`` is by the steady clock, at first the time of the start."""
 
     provider: IdentityProvider
-    heard_ms: int
+    received_ms: int
     states: deque[str] = field(default_factory=partial(deque, maxlen=_KNOWN_STATES))
     # None: not yet looked at by this process, and an earlier one may have left suspended sessions.
     silent: bool | None = None
@@ -47,7 +47,7 @@ class EventStreams:
     """The streams of the providers whose silence counts (``silence_ms``). Any thread may use it."""
 
     def __init__(self, writer: StateWriter, providers: Sequence[IdentityProvider], clock: Clock) -> None:
-        """Take each stream as heard now."""
+        """Count the silence of each stream from now on."""
         self._writer, self._clock = writer, clock
         self._lock = threading.Lock()
         now_ms = clock.steady_ms()
@@ -63,7 +63,7 @@ class EventStreams:
             stream.states.append(state)
         return state
 
-    def hear(self, signal: Signal) -> None:
+    def receive(self, signal: Signal) -> None:
         """Take note of an event that was verified."""
         stream = self._streams.get(signal.provider.name)
         if stream is None:
@@ -71,15 +71,15 @@ class EventStreams:
         with self._lock:
             proven = signal.event == VERIFICATION and signal.state in stream.states
             if proven or stream.provider.on_silence != SUSPEND:
-                stream.heard_ms = self._clock.steady_ms()
+                stream.received_ms = self._clock.steady_ms()
 
     @property
     def ages_s(self) -> Mapping[tuple[str, ...], float]:
-        """The seconds since each stream was heard, by provider."""
+        """The seconds since the last event of each stream, by provider."""
         now_ms = self._clock.steady_ms()
-        return {(name,): (now_ms - stream.heard_ms) / 1000 for name, stream in self._streams.items()}
+        return {(name,): (now_ms - stream.received_ms) / 1000 for name, stream in self._streams.items()}
 
-    def require_heard(self, name: str) -> None:
+    def require_events(self, name: str) -> None:
         """Raise ServerError IDENTITY_STREAM_SILENT while the silence of a provider suspends its logins."""
         stream = self._streams.get(name)
         if stream is not None and stream.provider.on_silence == SUSPEND and self._is_silent(stream):
@@ -89,21 +89,21 @@ class EventStreams:
             )
 
     def poll(self) -> None:
-        """Follow what has become silent, or is heard again, on the server that writes."""
+        """Follow what has become silent, or is so no longer, on the server that writes."""
         if not self._writer.leads:
             return
         for name, stream in self._streams.items():
             silent = self._is_silent(stream)
             if silent is not stream.silent:
                 if stream.silent is not None or silent:
-                    word = "identity_stream_silent" if silent else "identity_stream_heard"
+                    word = "identity_stream_silent" if silent else "identity_stream_received"
                     event(logging.WARNING, word, provider=name, on_silence=stream.provider.on_silence)
                 stream.silent, stream.followed = silent, stream.provider.on_silence != SUSPEND
             if not stream.followed:
                 stream.followed = not self._follow(stream.provider, silent=silent).more
 
     def _is_silent(self, stream: _Stream) -> bool:
-        return self._clock.steady_ms() - stream.heard_ms > stream.provider.silence_ms
+        return self._clock.steady_ms() - stream.received_ms > stream.provider.silence_ms
 
     def _follow(self, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
         work = partial(follow_silence, provider=provider, silent=silent)

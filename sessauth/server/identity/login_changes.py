@@ -156,7 +156,7 @@ def _is_unsafe(rows: Rows, session: Session) -> bool:
 
 
 def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
-    """Suspend the first of a provider's logins while it is silent, or resume those once it is heard."""
+    """Suspend the first of a provider's logins while it is silent, or resume those afterwards."""
     reason, found = f"{provider.name}: silence", list[Session]()
     for session in _named_sessions(group, provider.issuer, Named()):
         if silent and session.status is SessionStatus.ACTIVE:

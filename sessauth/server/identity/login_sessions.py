@@ -201,7 +201,7 @@ class LoginSessions:
                 IdentityFault.EXPIRED,
                 f"the login is older than max_session_ms of {identity.provider.name}; log in again",
             )
-        self.streams.require_heard(identity.provider.name)
+        self.streams.require_events(identity.provider.name)
         with self._writer.source().rows() as rows:
             _require_not_cut(rows, identity)
         return ProvenLogin(identity, terms)

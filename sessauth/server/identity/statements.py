@@ -74,7 +74,7 @@ class Signal:
     token_id: str = ""
     effect: LoginEffect = LoginEffect.END
     moments: tuple[str, ...] = ("up_to_ms",)
-    # That of a verification event, by which its stream is proven to be heard.
+    # That of a verification event, by which its stream is proven to come through.
     state: str = ""
 
 

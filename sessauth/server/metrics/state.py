@@ -38,7 +38,7 @@ class ReceiptMetrics:
     calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
     :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events; ``identity_openings`` the openings
     by tokens of identity providers, by provider and outcome; ``security_events`` their statements, by
-    provider, event and outcome; ``stream_ages_s`` the seconds since each stream of them was heard.
+    provider, event and outcome; ``stream_ages_s`` the seconds since the last event of each stream.
     """
 
     receipts: tuple[int, int, int] = (0, 0, 0)
@@ -289,14 +289,14 @@ IDENTITY_OPENINGS: Final = counter(
 )
 SECURITY_EVENTS: Final = counter(
     "security_events",
-    "Statements of identity providers: APPLIED, UNMATCHED, or the word of the refusal.",
+    "Statements of identity providers: APPLIED, UNMATCHED, RECEIVED, or the word of the refusal.",
     "provider",
     "event",
     "outcome",
 )
 STREAM_AGE: Final = gauge(
     "event_stream_age_seconds",
-    "Seconds since a provider's stream of security events was heard, where silence_ms is set.",
+    "Seconds since the last security event of a provider, where silence_ms is set.",
     "provider",
 )
 

@@ -21,7 +21,7 @@ from ..status import invalid, refused, word_of
 from .base import Service
 
 UNMATCHED: Final = "UNMATCHED"
-HEARD: Final = "HEARD"
+RECEIVED: Final = "RECEIVED"
 _COUNTS: Final = {LoginEffect.END: "ended", LoginEffect.SUSPEND: "suspended", LoginEffect.RESUME: "resumed"}
 
 
@@ -42,7 +42,7 @@ class IdentityService(Service):
         try:
             signal = self._signal(request)
             if request.HasField("security_event"):
-                self.logins.streams.hear(signal)
+                self.logins.streams.receive(signal)
             kind = signal.event
             reason = f"{signal.provider.name}: {kind}"
             changed, revision = yield from self._apply(signal, reason, call)
@@ -122,7 +122,7 @@ class IdentityService(Service):
 
 def _outcome(signal: Signal) -> str:
     if signal.event in (VERIFICATION, STREAM_UPDATED):
-        return HEARD
+        return RECEIVED
     return APPLIED if signal.named else UNMATCHED
 
 
