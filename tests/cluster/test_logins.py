@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sessauth.v1 import identity_service_pb2 as identity_pb
 from sessauth.v1 import session_service_pb2 as pb
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import two_servers
@@ -14,24 +17,27 @@ from tests.support.identity_tokens import ISSUER, claims, public_jwk, signed
 from tests.support.service import RpcError, home_folder
 
 OPEN = "SessionService/OpenSession"
+REPORT = "IdentityService/ReportSignal"
+
+
+def provider_settings(home: Path) -> dict[str, Any]:
+    """Return the settings of servers that take the tokens of a provider."""
+    keys = home / "corp.json"
+    keys.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+    corp = {
+        "name": "corp",
+        "issuer": ISSUER,
+        "clients": ["desk"],
+        "jwks_file": str(keys),
+        "grants": [{"ceiling": ["read:**"]}],
+    }
+    return {"identity_providers": [corp]}
 
 
 def test_a_server_that_follows_hands_a_token_on(engine: OneEngine) -> None:
     """One login has one session, whichever server it comes to; a refusal keeps its word."""
     with home_folder() as home:
-        keys = home / "corp.json"
-        keys.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
-        settings = {
-            "identity_providers": [
-                {
-                    "name": "corp",
-                    "issuer": ISSUER,
-                    "clients": ["desk"],
-                    "jwks_file": str(keys),
-                    "grants": [{"ceiling": ["read:**"]}],
-                }
-            ]
-        }
+        settings = provider_settings(home)
         now = int(time.time())
         token = signed(claims(iat=now, exp=now + 300, auth_time=now - 60))
         request = pb.OpenSessionRequest(
@@ -51,3 +57,27 @@ def test_a_server_that_follows_hands_a_token_on(engine: OneEngine) -> None:
     assert len({session.parent_id for session in sessions}) == 1
     assert kept[0] == kept[1]
     assert (refused.value.word, refused.value.field) == ("IDENTITY_SESSION_ENDED", "identity_token")
+
+
+def test_a_server_that_follows_hands_a_statement_on(engine: OneEngine) -> None:
+    """The leader cuts and ends once, by whichever server the statement comes again."""
+    with home_folder() as home:
+        settings = provider_settings(home)
+        now = int(time.time())
+        token = signed(claims(iat=now, exp=now + 300, auth_time=now - 60))
+        request = pb.OpenSessionRequest(subject="agent:a", ceiling=["read:**"], identity_token=token)
+        stated = {"iss": ISSUER, "aud": "desk", "iat": now, "exp": now + 120, "jti": "j", "sid": "s1"}
+        event = {"http://schemas.openid.net/event/backchannel-logout": {}}
+        statement = identity_pb.ReportSignalRequest(
+            provider="corp", logout_token=signed({**stated, "events": event}, typ="logout+jwt")
+        )
+        with two_servers(home, ["127.0.0.1:1"], settings, settings) as (one, two):
+            one.operator.call(OPEN, request)
+            ended = [server.operator.call(REPORT, statement).ended for server in (two, one, two)]
+            words = []
+            for server in (one, two):
+                with pytest.raises(RpcError) as refused:
+                    server.operator.call(OPEN, request)
+                words.append(refused.value.word)
+
+    assert (ended, words) == ([1, 0, 0], ["IDENTITY_CUT"] * 2)

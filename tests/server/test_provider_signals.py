@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sessauth.client import Client
-from sessauth.errors import IdentityRefused, NotFound, PermissionDenied, UsageError
+from sessauth.errors import IdentityRefused, NotFound, PermissionDenied, SessauthError, UsageError
 from sessauth.model.session import SessionStatus
+from sessauth.server.identity.login_sessions import OWNER
 from tests.server.test_login_sessions import (
     CEILING,
     MINUTE_MS,
@@ -282,3 +283,41 @@ def test_a_bad_revocation_ends_nothing(carrier: Client, corp: Provider) -> None:
         with pytest.raises(IdentityRefused) as refused:
             carrier.report_revocation("corp", revocation(corp, **changed), content)
         assert refused.value.fault == word, (changed, content)
+
+
+@pytest.mark.parametrize("state", ["full", "frozen"])
+def test_a_server_that_gives_no_authority_takes_it_away(
+    service: Service,
+    desk: Client,
+    operator: Client,
+    carrier: Client,
+    corp: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+) -> None:
+    """A statement cuts and ends while nothing opens."""
+    agent = opened(desk, corp.token())
+    assert service.control is not None
+    if state == "full":
+        monkeypatch.setattr(service.control.writer._committer, "is_full", lambda rows: True)
+    else:
+        operator.freeze("an incident")
+    assert carrier.report_logout("corp", logout(corp)).ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    with pytest.raises(SessauthError):
+        opened(desk, corp.token(sid="s2"))
+
+
+def test_labels_of_a_login_on_a_session_of_an_issuer_say_nothing(
+    desk: Client, operator: Client, carrier: Client, corp: Provider
+) -> None:
+    """A statement ends the login's session, and none that looks like it."""
+    agent = opened(desk, corp.token())
+    labels = operator.get_session(agent.parent_id).labels
+    alike = desk.open_session(subject="agent:alike", ceiling=CEILING, labels=labels)
+    with pytest.raises(PermissionDenied):
+        desk.open_session(subject="agent:alike", ceiling=CEILING, labels=labels, owner=OWNER)
+    for statement in (logout(corp), logout(corp, sid=None, sub="ann", jti="j")):
+        carrier.report_logout("corp", statement)
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    assert status(operator, alike.id) is SessionStatus.ACTIVE

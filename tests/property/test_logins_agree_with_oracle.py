@@ -1,0 +1,291 @@
+"""Sessions of logins live, and tokens open, as an oracle says that knows statements as moments alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from sessauth.clock import FixedClock
+from sessauth.errors import IdentityRefused
+from sessauth.model.change import open_session
+from sessauth.model.session import SessionStatus
+from sessauth.scopes.scope import Scope
+from sessauth.server.config import from_dict
+from sessauth.server.identity.login_sessions import LoginSessions
+from sessauth.server.identity.statements import MAX_BEARER_AGE_MS, Signal, logins_of
+from sessauth.state.writer.state_writer import StateWriter
+from tests.support.cases import examples
+from tests.support.identity_tokens import ISSUER, NOW_MS, SERVICE, claims, public_jwk, signed
+
+LEASE_MS, AGE_MS, SESSION_MS = 900_000, 7_200_000, 10_800_000
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+STEPS = 40
+TIMES_MS = (0, 1, 300, 999, 999, 1_500, 2_500, 60_000, 420_000, 899_999, 900_001, 4_000_000, 7_000_000)
+Ids = tuple[bytes, bytes]
+
+
+@dataclass(eq=False)
+class Login:
+    """A login, the deadline of its lease, its last lapse, and the agents of its present and past sessions.
+
+    Times are in ms.
+    """
+
+    user: str
+    sid: str
+    at_ms: int
+    deadline_ms: int = 0
+    lapse_ms: int = 0
+    agents: list[Ids] = field(default_factory=list)
+    lapsed: list[Ids] = field(default_factory=list)
+
+
+class Oracle:
+    """Logins that are over: a statement is a user, a sid, and a moment."""
+
+    def __init__(self) -> None:
+        """Begin without a statement."""
+        self.acknowledged: list[tuple[str, str, int]] = []
+
+    def is_cut(self, login: Login) -> bool:
+        """Return True if a statement names a login: by its sid, or by its user if it is not later."""
+        return any(
+            (sid and sid == login.sid)
+            or (user == login.user and login.at_ms <= moment_ms and not (sid and login.sid))
+            for user, sid, moment_ms in self.acknowledged
+        )
+
+    def is_alive(self, login: Login, now_ms: int) -> bool:
+        """Return True if a login's session is there and may act."""
+        return now_ms < min(login.deadline_ms, login.at_ms + SESSION_MS) and not self.is_cut(login)
+
+    def counts(self, login: Login, issued_ms: int, now_ms: int) -> bool:
+        """Return True if a token of a login counts: it is younger than the login's last lapse."""
+        if not self.is_alive(login, now_ms):
+            login.lapse_ms = login.deadline_ms
+        return issued_ms > login.lapse_ms and now_ms - login.at_ms <= AGE_MS and not self.is_cut(login)
+
+    def opens(self, login: Login, issued_ms: int, now_ms: int) -> bool:
+        """Return True if a token opens a session; it renews the lease, or begins one."""
+        if not self.counts(login, issued_ms, now_ms):
+            return False
+        if not self.is_alive(login, now_ms):
+            login.lapsed, login.agents, login.deadline_ms = login.lapsed + login.agents, [], now_ms + LEASE_MS
+        return self.renews(login, issued_ms, now_ms) or True
+
+    def renews(self, login: Login, issued_ms: int, now_ms: int) -> bool:
+        """Return True if a token of a living login renews its lease, or need not yet."""
+        if login.deadline_ms - now_ms > LEASE_MS // 2:
+            return True
+        if issued_ms <= login.deadline_ms - LEASE_MS:
+            return False
+        login.deadline_ms = now_ms + LEASE_MS
+        return True
+
+
+class History:
+    """One random history after another, of users of its own, in one state folder."""
+
+    def __init__(self, folder: Path, rng: Random, *, refuses_more: bool) -> None:
+        """Make the folder, and a provider that publishes a key.
+
+        ``refuses_more``: the queue of cuts is full, so tokens of others may be refused too.
+        """
+        self.refuses_more = refuses_more
+        self.folder, self.rng, self.clock = folder, rng, FixedClock(NOW_MS + 123)
+        keys = folder / "keys.json"
+        keys.write_text(json.dumps({"keys": [public_jwk("ES256")]}))
+        provider = {
+            "name": "corp",
+            "issuer": ISSUER,
+            "audience": SERVICE,
+            "clients": ["desk"],
+            "jwks_file": str(keys),
+            "lease_ms": LEASE_MS,
+            "max_age_ms": AGE_MS,
+            "max_session_ms": SESSION_MS,
+            "grants": [{"ceiling": ["read:**"]}],
+        }
+        self.config = from_dict({"home": str(folder), "identity_providers": [provider]})
+        self.numbers = count(1)
+        self.ceiling: list[Any] = [Scope.parse("read:**").to_record()]
+        self.writer = self.start()
+
+    def start(self) -> StateWriter:
+        """Open the state as a server does."""
+        self.writer = StateWriter.open(
+            self.folder / "state", create=True, map_size=64 << 20, clock=self.clock
+        )
+        self.service = LoginSessions(self.writer, self.config, self.clock)
+        return self.writer
+
+    def restart(self) -> None:
+        """Close the state, and open it again."""
+        self.writer.close()
+        self.start()
+
+    def begin(self) -> None:
+        """Begin with nobody whom an earlier history named."""
+        self.name = f"u{next(self.numbers)}"
+        self.oracle, self.logins, self.statements = Oracle(), list[Login](), list[tuple[str, str, int, str]]()
+        for _ in range(2):
+            self.log_in()
+
+    def log_in(self) -> None:
+        """Add a login of one of two users, of now or of a little earlier, with or without a sid."""
+        at_s = self.clock.now_ms() // 1000 - self.rng.choice((0, 0, 1, 60))
+        user = f"{self.name}-{self.rng.choice('aab')}"
+        sid = f"{self.name}/{next(self.numbers)}" if self.rng.random() < 0.7 else ""
+        # Without a sid two logins of one second are one.
+        if sid or all((each.user, each.at_ms) != (user, at_s * 1000) for each in self.logins):
+            self.logins.append(Login(user, sid, at_s * 1000))
+
+    def token(self, login: Login) -> tuple[str, int]:
+        """Return a token of a login, and when it was issued in ms."""
+        now_s = self.clock.now_ms() // 1000
+        issued_s = now_s - self.rng.choice((0, 0, 0, 5, 400, 1_000))
+        terms = {"iat": issued_s, "exp": now_s + 300, "auth_time": login.at_ms // 1000}
+        return signed(claims(sub=login.user, sid=login.sid or None, **terms), "ES256"), issued_s * 1000
+
+    def open(self, login: Login) -> None:
+        """Open an agent's session by a token: this works exactly if the oracle says so."""
+        token, issued_ms = self.token(login)
+        before = replace(login)
+        opens = self.oracle.opens(login, issued_ms, self.clock.now_ms())
+        change = open_session(
+            f"open-{next(self.numbers)}", next(self.numbers).to_bytes(16, "big"), self.ceiling,
+            actor="desk", subject="agent", owner="desk", ttl_ms=SESSION_MS,
+        )  # fmt: skip
+        try:
+            proven = self.service.prove(token)
+            prepare = partial(self.service.place_below, proven)
+            outcome = self.writer.submit_for(change, lambda outcome, _: outcome, prepare).result(10)
+            opened = self.writer.effective_session(outcome.raise_if_rejected().session_id)
+        except IdentityRefused:
+            assert not opens or self.refuses_more
+            vars(login).update(vars(before))
+            return
+        assert opens and opened is not None
+        login.agents.append((opened.id, opened.parent_id))
+
+    def renew(self, login: Login) -> None:
+        """Renew a lease by a token, by the name of an agent's session that it has or had."""
+        known = login.agents + login.lapsed
+        if not known:
+            return
+        token, issued_ms = self.token(login)
+        now_ms, alive = self.clock.now_ms(), self.oracle.is_alive(login, self.clock.now_ms())
+        before, is_of_present = replace(login), bool(login.agents)
+        named = (login.agents or login.lapsed)[-1][0]
+        renews = self.oracle.counts(login, issued_ms, now_ms) and alive and is_of_present
+        renews = renews and self.oracle.renews(login, issued_ms, now_ms)
+        try:
+            deadline_ms = self.service.renew(self.service.prove(token), named).result(10)
+        except IdentityRefused:
+            assert not renews or self.refuses_more
+            vars(login).update(vars(before))
+        else:
+            assert renews and deadline_ms == login.deadline_ms
+
+    def state(self) -> None:
+        """Have the provider sign a statement, which arrives at any time or not at all."""
+        login, now_s = self.rng.choice(self.logins), self.clock.now_ms() // 1000
+        kind = self.rng.choice(("sid", "user", "both", "revocation"))
+        sid = login.sid if kind in ("sid", "both") else ""
+        user = "" if kind == "sid" and sid else login.user
+        stated: dict[str, Any] = {"iss": ISSUER, "iat": now_s, "jti": str(next(self.numbers))}
+        if kind == "revocation":
+            token = signed({**stated, "aud": SERVICE}, "ES256", typ="global-token-revocation+jwt")
+        else:
+            named = {name: value for name, value in (("sub", user), ("sid", sid)) if value}
+            stated |= {"aud": "desk", "exp": now_s + 86_400, "events": {EVENT: {}}, **named}
+            token = signed(stated, "ES256", typ="logout+jwt")
+        self.statements.append((user if kind != "revocation" else f"!{user}", sid, now_s * 1000, token))
+
+    def deliver(self) -> None:
+        """Have one of the statements arrive; it stays, and may arrive again."""
+        if not self.statements:
+            return
+        user, sid, issued_ms, token = self.rng.choice(self.statements[-self.rng.choice((1, 9)) :])
+        name = user.removeprefix("!")
+        if user == name:
+            signal = self.service.logout(token, "corp")
+        else:
+            body = json.dumps({"sub_id": {"format": "iss_sub", "iss": ISSUER, "sub": name}}).encode()
+            try:
+                signal = self.service.revocation(token, body, "corp")
+            except IdentityRefused:
+                assert self.clock.now_ms() - issued_ms > MAX_BEARER_AGE_MS
+                return
+        self.end(signal)
+        self.oracle.acknowledged.append((name, sid, issued_ms + 999))
+
+    def cut(self) -> None:
+        """Have an operator cut the logins of a user up to now, or one login."""
+        login = self.rng.choice(self.logins)
+        user, sid = ("", login.sid) if login.sid and self.rng.random() < 0.5 else (login.user, "")
+        provider = self.service.provider("corp")
+        assert provider is not None
+        self.end(Signal(provider, "cut", logins_of(user, sid), self.clock.now_ms()))
+        self.oracle.acknowledged.append((user, sid, self.clock.now_ms()))
+
+    def end(self, signal: Signal) -> None:
+        """Cut and end in parts, as the service does; the server may stop between two."""
+        while self.service.apply(signal, "over", self.rng.choice(("one", "two"))).result(10).more:
+            if self.rng.random() < 0.3:
+                self.restart()
+
+    def step(self) -> None:
+        """Do one thing, and compare all sessions."""
+        roll, login = self.rng.random(), self.rng.choice(self.logins)
+        if roll < 0.12:
+            self.log_in()
+        elif roll < 0.42:
+            self.open(login)
+        elif roll < 0.52:
+            self.renew(login)
+        elif roll < 0.64:
+            self.state()
+        elif roll < 0.78:
+            self.deliver()
+        elif roll < 0.81:
+            self.cut()
+        elif roll < 0.82:
+            self.restart()
+        elif roll < 0.85:
+            self.writer.sweep()
+        else:
+            self.clock.advance(self.rng.choice(TIMES_MS))
+        self.compare()
+
+    def compare(self) -> None:
+        """Require that exactly the sessions of logins that are alive are active."""
+        for login in self.logins:
+            alive = self.oracle.is_alive(login, self.clock.now_ms())
+            for ids, expected in [(ids, alive) for ids in login.agents] + [(i, False) for i in login.lapsed]:
+                for session_id in ids:
+                    found = self.writer.effective_session(session_id)
+                    assert (found is not None and found.status is SessionStatus.ACTIVE) is expected, login
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_logins_agree_with_the_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    """Statements come late, twice, in another order, or between two starts of the server."""
+    monkeypatch.setattr("sessauth.server.identity.login_changes.CHANGES_A_COMMIT", 1)
+    if full:
+        monkeypatch.setattr("sessauth.state.rules.logins.MAX_CUTS", 3)
+    history = History(tmp_path, Random("logins"), refuses_more=full)
+    try:
+        for _ in range(examples(300)):
+            history.begin()
+            for _ in range(STEPS):
+                history.step()
+    finally:
+        history.writer.close()
