@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +50,13 @@ class Receiver:
         """Close the clients."""
         for client in (self.desk, self.carrier, self.operator):
             client.close()
+
+    def options(self, folder: Path) -> list[str]:
+        """Return the options of a command that carries."""
+        file = folder / "carrier.credential"
+        file.write_text(self._async_terms[1])
+        file.chmod(0o600)
+        return ["--target", f"unix:{self._async_terms[0]}", "--credential-file", str(file)]
 
     def poller(self, **options: Any) -> EventPoller:
         """Return what polls the stream."""
@@ -237,6 +247,30 @@ def test_a_silent_stream_suspends_until_it_is_heard(receiver: Receiver, corp: Pr
     poller._ask_verification()
     assert become(active, suspended)
     assert opened(receiver.desk, corp.token(sid="s3"))
+
+
+def test_the_command_polls_and_asks_for_verification(
+    receiver: Receiver, corp: Provider, tmp_path: Path
+) -> None:
+    """It says where it listens, leaves with 0 at a signal, and no token is in its log."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter, listen = receiver.transmitter, receiver.service.made.home / "events.sock"
+    jti = transmitter.emit("session-revoked", ANN)
+    poll = f"{transmitter.address}{POLL_PATH}/{receiver.stream}"
+    arguments = ("--poll", "corp", poll, str(tmp_path / "poll.token"), "--listen", str(listen))
+    verify = ("--verify", "corp", f"{transmitter.address}/verify", receiver.stream)
+    command = [sys.executable, "-m", "sessauth.cli.main", *receiver.options(tmp_path), "gateway"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "security-events", *arguments, *verify], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        acknowledged = transmitter.wait_for(lambda each: len(each.acknowledged) == 2, 30.0)
+        process.send_signal(signal.SIGTERM)
+        shown, _ = process.communicate(timeout=30)
+    assert acknowledged and jti in transmitter.acknowledged, (tmp_path / "log").read_text()
+    assert (process.returncode, str(listen) in shown, listen.exists()) == (0, True, False)
+    assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+    assert transmitter.bearer not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("address", ["http://idp.example/poll", "ftp://127.0.0.1/poll", "https:///poll"])
