@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -99,6 +100,7 @@ class History:
         ``refuses_more``: the queue of cuts is full, so tokens of others may be refused too.
         """
         self.refuses_more = refuses_more
+        self.seen = Counter[str]()
         self.folder, self.rng, self.clock = folder, rng, FixedClock(NOW_MS + 123)
         keys = folder / "keys.json"
         keys.write_text(json.dumps({"keys": [public_jwk("ES256")]}))
@@ -171,8 +173,10 @@ class History:
         except IdentityRefused:
             assert not opens or self.refuses_more
             vars(login).update(vars(before))
+            self.seen["refused"] += 1
             return
         assert opens and opened is not None
+        self.seen["opened"] += 1
         login.agents.append((opened.id, opened.parent_id))
 
     def renew(self, login: Login) -> None:
@@ -224,7 +228,7 @@ class History:
             except IdentityRefused:
                 assert self.clock.now_ms() - issued_ms > MAX_BEARER_AGE_MS
                 return
-        self.end(signal)
+        self.seen["ended"] += self.end(signal)
         self.oracle.acknowledged.append((name, sid, issued_ms + 999))
 
     def cut(self) -> None:
@@ -236,11 +240,15 @@ class History:
         self.end(Signal(provider, "cut", logins_of(user, sid), self.clock.now_ms()))
         self.oracle.acknowledged.append((user, sid, self.clock.now_ms()))
 
-    def end(self, signal: Signal) -> None:
-        """Cut and end in parts, as the service does; the server may stop between two."""
-        while self.service.apply(signal, "over", self.rng.choice(("one", "two"))).result(10).more:
-            if self.rng.random() < 0.3:
+    def end(self, signal: Signal) -> int:
+        """Cut and end in parts, as the service does; the server may stop between two. Returns how many."""
+        ended, more = 0, True
+        while more:
+            part = self.service.apply(signal, "over", self.rng.choice(("one", "two"))).result(10)
+            ended, more = ended + len(part.session_ids), part.more
+            if more and self.rng.random() < 0.3:
                 self.restart()
+        return ended
 
     def step(self) -> None:
         """Do one thing, and compare all sessions."""
@@ -289,3 +297,4 @@ def test_logins_agree_with_the_oracle(tmp_path: Path, monkeypatch: pytest.Monkey
                 history.step()
     finally:
         history.writer.close()
+    assert all(history.seen[each] > examples(300) // 2 for each in ("opened", "refused", "ended"))

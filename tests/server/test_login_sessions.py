@@ -242,6 +242,18 @@ def test_an_opening_by_a_fresh_token_renews_the_login_too(
     assert operator.get_session(login_id).lease_deadline_ms == before + 10 * MINUTE_MS
 
 
+def test_a_login_without_a_lease_opens_any_number(corp: Provider) -> None:
+    """A later token has nothing to renew, and opens all the same."""
+    with running(corp.clock, identity_providers=[{**corp.settings, "lease_ms": 0}]) as made:
+        credential = made.add("desk", "issuer").credential
+        with Client(str(made.made.socket), credential, timeout_ms=20_000) as client:
+            agents = []
+            for _ in range(2):
+                agents.append(opened(client, corp.token()))
+                corp.clock.advance(16 * MINUTE_MS)
+    assert len({agent.parent_id for agent in agents}) == 1
+
+
 def test_a_subject_of_a_provider_needs_its_token(desk: Client, operator: Client, corp: Provider) -> None:
     """Nobody states it, operators neither, and the token of another user does not prove it."""
     for client in (desk, operator):
@@ -407,14 +419,16 @@ def test_a_token_bound_to_a_certificate_counts_on_its_connection(corp: Provider,
 
 
 def test_a_key_that_was_rotated_is_fetched_once_a_token_names_it(desk: Client, corp: Provider) -> None:
-    """At most each 30 s; a key that left the set verifies nothing from then on."""
+    """Once in 30 s; a key that left the set verifies nothing from then on."""
     opened(desk, corp.token())
     corp.publish("ES256")
-    assert fault_of(desk, corp.token("ES256")) == "IDENTITY_UNTRUSTED"
+    opened(desk, corp.token("ES256"))
+    corp.publish("RS256")
+    assert fault_of(desk, corp.token()) == "IDENTITY_UNTRUSTED"
     corp.clock.advance(30_000)
 
-    opened(desk, corp.token("ES256"))
-    assert fault_of(desk, corp.token("RS256")) == "IDENTITY_UNTRUSTED"
+    opened(desk, corp.token())
+    assert fault_of(desk, corp.token("ES256")) == "IDENTITY_UNTRUSTED"
 
 
 def test_keys_that_can_not_be_had_are_no_fault_of_the_token(desk: Client, corp: Provider) -> None:

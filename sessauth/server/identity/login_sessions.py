@@ -273,7 +273,7 @@ class LoginSessions:
                 group.submit(opening)
             elif parent.status is SessionStatus.SUSPENDED:
                 raise Rejected(Rejection.PARENT_NOT_LIVE, "identity_token: the login's session is suspended")
-            elif _is_fresh(login, parent):
+            elif parent.lease_ms and _is_fresh(login, parent):
                 # It writes nothing while more than half of the lease is left.
                 group.keep_alive(parent_id)
         return replace(change, body={**change.body, "parent_id": parent_id})
