@@ -73,6 +73,9 @@ HEALTHY = {
     'verifiers{state="late"}': "0x30",
     "used_after_end_total": "0x30",
     "view_current": "1x30",
+    'security_events_total{event="logout",outcome="APPLIED",provider="corp"}': "0+1x30",
+    'security_events_total{event="logout",outcome="IDENTITY_UNTRUSTED",provider="corp"}': "0x30",
+    'event_stream_age_seconds{provider="corp"}': "30x30",
 }
 # What becomes of one cause, from the tenth minute on.
 ILL: dict[str, dict[str, str]] = {
@@ -115,6 +118,10 @@ ILL: dict[str, dict[str, str]] = {
     "VerifierIsLate": {'verifiers{state="late"}': "0x9 1x20"},
     "GatewayDenies": {"view_current": "1x9 0x20"},
     "UsedAfterEnd": {"used_after_end_total": "0x9 1+1x20"},
+    "StatementsAreRefused": {
+        'security_events_total{event="logout",outcome="IDENTITY_UNTRUSTED",provider="corp"}': "0x9 1+1x20"
+    },
+    "EventStreamIsSilent": {'event_stream_age_seconds{provider="corp"}': "30x9 601x20"},
 }
 
 

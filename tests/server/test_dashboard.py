@@ -10,10 +10,12 @@ import pytest
 
 from sessauth.metrics import VIEW_CURRENT
 from sessauth.reasons import Reason, Stage
+from sessauth.server.identity.login_sessions import APPLIED
 from sessauth.server.metrics.shared_page import CODES
 from sessauth.server.metrics.state import METRICS, RECEIPT_STATES, VERIFIER_STATES, ReceiptMetrics
 from sessauth.server.rpc.access import RULES as RPCS
 from sessauth.server.rpc.pool import POOL_NAMES
+from sessauth.server.services.identity import RECEIVED, UNMATCHED
 from tests.support.alarms import RULES
 from tests.support.promql import series_of, wrong_with
 from tests.support.scrape import Scrape, Traffic, scrape
@@ -33,6 +35,7 @@ VALUES = {
     "process": {"control", "worker-0"},
     "status": {"active", "suspended", "ended"},
     "state": {*RECEIPT_STATES, *VERIFIER_STATES},
+    "outcome": {APPLIED, UNMATCHED, RECEIVED},
 }
 
 
@@ -77,7 +80,7 @@ def test_every_alarm_can_be_answered(page: Scrape, query: str) -> None:
 
 def test_there_are_alarms() -> None:
     """So that the test above means something."""
-    assert len(ALARMS) == len(RULES) - 3 == 37
+    assert len(ALARMS) == len(RULES) - 3 == 39
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
