@@ -95,10 +95,12 @@ class EventStreams:
         for name, stream in self._streams.items():
             silent = self._is_silent(stream)
             if silent is not stream.silent:
-                if stream.silent is not None or silent:
-                    word = "identity_stream_silent" if silent else "identity_stream_received"
-                    event(logging.WARNING, word, provider=name, on_silence=stream.provider.on_silence)
-                stream.silent, stream.followed = silent, stream.provider.on_silence != SUSPEND
+                effect = stream.provider.on_silence
+                if silent:
+                    event(logging.WARNING, "identity_stream_silent", provider=name, on_silence=effect)
+                elif stream.silent is not None:
+                    event(logging.WARNING, "identity_stream_received", provider=name, on_silence=effect)
+                stream.silent, stream.followed = silent, effect != SUSPEND
             if not stream.followed:
                 stream.followed = not self._follow(stream.provider, silent=silent).more
 
