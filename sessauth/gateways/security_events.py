@@ -89,11 +89,12 @@ class SecurityEventsApp:
         if scope.get("query_string"):
             # Queries are in the logs of proxies.
             raise FaultyRequest(400, "a statement has no query")
+        body = await read_body(headers, receive, MAX_BODY_BYTES, BODY_SECONDS)
+        # Bodies that come slowly hold no place.
         if self._in_flight >= MAX_IN_FLIGHT:
             raise FaultyRequest(503, "too many at once; send it again", retry_after=str(RETRY_AFTER_S))
         self._in_flight += 1
         try:
-            body = await read_body(headers, receive, MAX_BODY_BYTES, BODY_SECONDS)
             return await self._hand_on(kind, name, headers, body)
         finally:
             self._in_flight -= 1

@@ -113,6 +113,36 @@ def test_cuts_that_are_over_are_dropped_by_later_ones() -> None:
     assert verify_cuts(pairs(rows)) == 2
 
 
+def test_a_name_that_is_cut_again_and_again_has_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fills no queue, and what is kept for longer does not hold up what is over."""
+    monkeypatch.setattr(logins, "MAX_CUTS", 3)
+    rows = MemoryRows()
+    for number in range(20):
+        at_ms = NOW + 6 * number
+        assert rows.do(cut(f"a{number}", at_ms, 10, subject="ann"), at_ms).applied
+        assert rows.do(cut(f"b{number}", at_ms, 5, subject=f"u{number}"), at_ms).applied
+        assert verify_cuts(pairs(rows)) <= 3
+    assert login_cut(rows, ISSUER, "ann") is not None
+    assert login_cut(rows, ISSUER) is None
+
+
+def test_a_disabled_account_is_kept_until_it_is_enabled() -> None:
+    """Then its row goes as any other."""
+    rows = MemoryRows()
+    assert rows.do(cut("1", keep_ms=10, subject="ann", moments={"disabled_ms": NOW})).applied
+    for number in range(5):
+        assert rows.do(cut(f"x{number}", keep_ms=5, subject=f"x{number}"), NOW + 100 * number).applied
+    found = cut_of_login(rows, ISSUER, "ann", "", NOW + HOUR)
+    assert found is not None and found.is_disabled
+    enabled = cut("2", keep_ms=10, subject="ann", moments={"enabled_ms": NOW + 600})
+    assert rows.do(enabled, NOW + 600).applied
+    assert cut_of_login(rows, ISSUER, "ann", "", NOW + HOUR) is None
+    for number in range(5):
+        assert rows.do(cut(f"y{number}", keep_ms=5, subject=f"y{number}"), NOW + 1000 + number).applied
+    assert login_cut(rows, ISSUER, "ann") is None
+    verify_cuts(pairs(rows))
+
+
 def test_a_full_queue_cuts_all_logins_of_the_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
     """No cut is forgotten; people log in again."""
     monkeypatch.setattr(logins, "MAX_CUTS", 3)

@@ -5,8 +5,8 @@ account that is disabled, has two moments, of which the later one counts. A chan
 so repeats, and changes that arrive in another order, come to the same.
 
 The moments of one user or login are one row, found by a digest of what it names. It stays until no token that
-it refuses could count (``keep_ms``), and while an account is disabled. A queue of rows has the order in which
-they were written, so each change drops two that are over. A full queue cuts all logins of the issuer instead:
+it refuses could count (``keep_ms``), and while an account is disabled. A queue has each row once, and each
+change drops two that are over. A full queue cuts all logins of the issuer instead:
 people log in again, and no cut is forgotten.
 """
 
@@ -32,6 +32,7 @@ MAX_CUTS: Final = 100_000
 MAX_KEEP_MS: Final = 8 * 24 * 3_600_000
 _DROPPED_AT_ONCE: Final = 2
 _CUTTING: Final = ("up_to_ms", "disabled_ms")
+_KEY_BYTES: Final = len(CUTS) + 16
 _ENDS: Final = Struct(">QQ")
 _PLACE: Final = Struct(">Q")
 
@@ -61,9 +62,17 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         # A moment that takes nothing away is no other user's.
         moments = {name: moments[name] if name in _CUTTING else 0 for name in moments}
         subject, sid, without_sid = "", "", False
-    before = login_cut(rows, issuer, subject, sid, without_sid=without_sid)
+    key = _key(issuer, subject, sid, without_sid)
+    written = [write for write in writes if write.key == key]
+    # What was dropped, or went to the end of the queue, is no longer as its row says.
+    row = rows.get(layout.EVIDENCE, key)
+    if written:
+        row = written[-1].value if isinstance(written[-1], Put) else None
+    before, is_new = _read(key, row), row is None
     if before is None:
-        before = LoginCut(issuer, subject, sid, 0, 0, "", "", 0, 0, without_sid)
+        # The one row of an issuer is never dropped, so it has no place.
+        place = queue.following if subject or sid else 0
+        before = LoginCut(issuer, subject, sid, 0, 0, "", "", 0, place, without_sid)
     latest = {name: max(value, getattr(before, name)) for name, value in moments.items()}
     moved = any(value != getattr(before, name) for name, value in latest.items())
     cut = replaced(
@@ -73,16 +82,12 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         reason=reason if moved else before.reason,
         cut_by=change.actor if moved else before.cut_by,
         cut_at_ms=change.at_ms if moved else before.cut_at_ms,
-        # The one row of an issuer is never dropped.
-        place=queue.following if subject or sid else 0,
         **latest,
     )
-    key = _key(issuer, subject, sid, without_sid)
-    # A row that is dropped may be the one that is written again.
     writes = [write for write in writes if write.key != key]
     writes.append(Put(layout.EVIDENCE, key, cut.encode()))
-    if subject or sid:
-        writes.append(queue.add(key))
+    if is_new and (subject or sid):
+        writes.append(queue.add(key, cut.keep_until_ms))
     return Effect([*writes, queue.put()])
 
 
@@ -120,17 +125,19 @@ def verify_cuts(pairs: Iterable[tuple[bytes, bytes]]) -> int:
     places = {key: value for key, value in rows.items() if len(key) == len(CUTS) + _PLACE.size}
     if places.keys() != {CUTS + _PLACE.pack(place) for place in range(first, following)}:
         raise ValueError(f"the queue of cuts has {len(places)} places, not those from {first} to {following}")
+    if any(len(value) != _KEY_BYTES + _PLACE.size for value in places.values()):
+        raise ValueError("a place of the queue of cuts has another size")
     cuts = {key: _read(key, value) for key, value in rows.items() if key not in places}
     for key, cut in cuts.items():
         queued = cut is not None and (cut.subject or cut.sid)
-        if cut is not None and queued and places.get(CUTS + _PLACE.pack(cut.place)) != key:
+        if cut is not None and queued and places.get(CUTS + _PLACE.pack(cut.place), b"")[:_KEY_BYTES] != key:
             raise ValueError(f"a cut of logins has the place {cut.place} of the queue, where it is not")
     return len(cuts)
 
 
 @dataclass(slots=True)
 class _Queue:
-    """The places of rows in the order in which they were written: the first, and the one after the last."""
+    """The places of rows in the order in which they are looked at: the first, and the one after the last."""
 
     first: int
     following: int
@@ -157,9 +164,9 @@ class _Queue:
         """True if it can take no further row."""
         return self.following - self.first >= MAX_CUTS
 
-    def add(self, key: bytes) -> Put:
-        """Give a row the last place."""
-        write = Put(layout.EVIDENCE, CUTS + _PLACE.pack(self.following), key)
+    def add(self, key: bytes, due_ms: int) -> Put:
+        """Give a row the last place, where it is looked at again at ``due_ms``."""
+        write = Put(layout.EVIDENCE, CUTS + _PLACE.pack(self.following), key + _PLACE.pack(due_ms))
         self.following += 1
         return write
 
@@ -168,25 +175,24 @@ class _Queue:
         return Put(layout.EVIDENCE, CUTS, _ENDS.pack(self.first, self.following))
 
     def drop_old(self, rows: Rows, at_ms: int) -> list[Put | Delete]:
-        """Drop the first places whose rows are over, two at most; one that has to stay goes to the end."""
+        """Drop the first rows that are over, two at most; one that is kept for longer goes to the end."""
         writes: list[Put | Delete] = []
         for _ in range(min(_DROPPED_AT_ONCE, self.following - self.first)):
             place = CUTS + _PLACE.pack(self.first)
-            key = rows.get(layout.EVIDENCE, place)
-            if key is None:
-                raise corrupt("the queue of cuts", f"it has no place {self.first}")
+            value = rows.get(layout.EVIDENCE, place)
+            if value is None or len(value) != _KEY_BYTES + _PLACE.size:
+                raise corrupt("the queue of cuts", f"its place {self.first} is missing or damaged")
+            key, due_ms = value[:_KEY_BYTES], _PLACE.unpack(value[_KEY_BYTES:])[0]
             cut = _read(key, rows.get(layout.EVIDENCE, key))
-            # One that was written again has a later place.
-            current = cut is not None and cut.place == self.first
-            if cut is not None and current and cut.keep_until_ms > at_ms:
+            if cut is None:
+                raise corrupt("the queue of cuts", f"its place {self.first} is of no cut")
+            if due_ms > at_ms:
                 break
             writes.append(Delete(layout.EVIDENCE, place))
             self.first += 1
-            if cut is None or not current:
-                continue
-            if cut.is_disabled:
+            if cut.is_disabled or cut.keep_until_ms > at_ms:
                 writes.append(Put(layout.EVIDENCE, key, replaced(cut, place=self.following).encode()))
-                writes.append(self.add(key))
+                writes.append(self.add(key, max(cut.keep_until_ms, at_ms + 1)))
             else:
                 writes.append(Delete(layout.EVIDENCE, key))
         return writes
