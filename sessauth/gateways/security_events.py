@@ -4,12 +4,12 @@
     POST /revoke/NAME   draft-parecki-oauth-global-token-revocation: a bearer JWT, and JSON with sub_id
     POST /events/NAME   RFC 8935: a security event token that the provider pushes
 
-A provider that holds security events ready (RFC 8936) is asked for them each second, and is told what the
-server has once it is durable. NAME is that of the provider in the server's settings.
+A provider that holds security events ready (RFC 8936) is asked for them each second, and each is acknowledged
+once it is durable. NAME is that of the provider in the server's settings.
 
 The answer is 200, 202 or 204 once the change is durable on the server. This program reads no claim and has no
-key: it can keep a statement back and nothing else. So whoever reaches it may send: a statement that no
-provider signed is refused by the server.
+key: it can keep a statement back and nothing else. So any client may send: a statement that no provider
+signed is refused by the server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..errors import IdentityRefused, SessauthError, UsageError
 from ..guard.asgi import Gone, Receive, Scope, Send
 from ..guard.services.presented import AUTHORIZATION, bearer
 from ..guard.services.routes import header_values
-from ..server.identity.key_sets import same_host_opener
+from ..server.identity.key_sets import cause_of, same_host_opener
 from ..server.sections import is_loopback
 from .http_server import FaultyRequest, read_body, respond
 from .json_parts import members, strict_object, string
@@ -208,8 +208,8 @@ class EventPoller:
         """Ask until ``stop`` is set."""
         wait_s = 0.0
         while not stop.wait(wait_s):
+            self._ask_verification()
             try:
-                self._ask_verification()
                 more = self.poll()
                 wait_s, self._failures = (0.0 if more else POLL_SECONDS), 0
             except Exception as error:  # noqa: BLE001 - what is not acknowledged comes again
@@ -221,8 +221,8 @@ class EventPoller:
     def poll(self) -> bool:
         """Ask once, and hand on what came; return True if there is more.
 
-        What the server has is acknowledged by the next question. Raises OSError, UsageError for an answer of
-        another form, and what the server answers that is no refusal.
+        Events that are durable are acknowledged by the next question. Raises OSError, UsageError for another
+        form of answer, and the errors of the server that are no refusals.
         """
         question = {
             "maxEvents": MAX_EVENTS,
@@ -253,17 +253,25 @@ class EventPoller:
             self._acknowledged.append(event_id)
 
     def _ask_verification(self) -> None:
+        """Ask for a verification event, once a minute. Events are polled whatever becomes of it."""
         if self._verification is None or time.monotonic() < self._verify_at:
             return
-        address, stream_id = self._verification
-        state = self._client.ask_stream(self._name)
-        if state:
-            self._post(address, {"stream_id": stream_id, "state": state})
         self._verify_at = time.monotonic() + VERIFY_SECONDS
+        address, stream_id = self._verification
+        try:
+            state = self._client.ask_stream(self._name)
+            if state:
+                self._post(address, {"stream_id": stream_id, "state": state})
+        except Exception as error:  # noqa: BLE001 - it is asked again in a minute
+            _log.warning("no verification of the events of %a: %s", self._name, _cause(error))
 
     def _post(self, address: str, question: Mapping[str, object]) -> bytes:
+        try:
+            token = self._token_file.read_text("ascii").strip()
+        except (OSError, ValueError):
+            raise UsageError(f"poll: {self._token_file} holds no bearer token that can be read") from None
         headers = {
-            "Authorization": f"Bearer {self._token_file.read_text('ascii').strip()}",
+            "Authorization": f"Bearer {token}",
             "Content-Type": _JSON,
             "Accept": _JSON,
         }
@@ -276,10 +284,10 @@ class EventPoller:
 
 
 def _cause(error: Exception) -> str:
-    """Return what is wrong, without the address: it may have a secret."""
+    """Return the cause of a failure, without an address: it may have a secret."""
     if isinstance(error, HTTPError):
         return f"status {error.code}"
-    return str(error) if isinstance(error, SessauthError) else type(error).__name__
+    return cause_of(error) if isinstance(error, OSError | SessauthError) else type(error).__name__
 
 
 def _retry_after(error: Exception) -> float:

@@ -81,3 +81,15 @@ def test_a_server_that_follows_hands_a_statement_on(engine: OneEngine) -> None:
                 words.append(refused.value.word)
 
     assert (ended, words) == ([1, 0, 0], ["IDENTITY_CUT"] * 2)
+
+
+def test_a_state_for_verification_is_the_leaders(engine: OneEngine) -> None:
+    """A carrier beside a server that follows gets one that the leader waits for."""
+    with home_folder() as home:
+        settings = provider_settings(home)
+        settings["identity_providers"][0] |= {"silence_ms": 60_000}
+        request = identity_pb.AskStreamRequest(provider="corp")
+        with two_servers(home, ["127.0.0.1:1"], settings, settings) as (one, two):
+            state = two.operator.call("IdentityService/AskStream", request).state
+            assert one.control is not None
+            assert state in one.control.subsystems.logins.streams._streams["corp"].states

@@ -19,6 +19,7 @@ from sessauth.gateways import security_events
 from sessauth.gateways.http_server import address_of, bind, server_of
 from sessauth.gateways.security_events import EventPoller, SecurityEventsApp
 from sessauth.model.session import SessionStatus
+from sessauth.server.identity.event_streams import EventStreams
 from tests.server.test_login_sessions import MINUTE_MS, Provider, clock, corp, fault_of, opened
 from tests.server.test_provider_signals import status
 from tests.support.identity_tokens import ISSUER, SERVICE
@@ -206,6 +207,59 @@ def test_an_endpoint_that_fails_is_asked_again(receiver: Receiver, corp: Provide
         assert status(receiver.operator, agent.id) is SessionStatus.ACTIVE
     poller.poll()
     assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+
+
+def test_events_are_polled_though_nobody_answers_for_verification(receiver: Receiver, corp: Provider) -> None:
+    """A wrong address for the one must not keep back the other."""
+    agent = opened(receiver.desk, corp.token())
+    transmitter, stop = receiver.transmitter, threading.Event()
+    jti = transmitter.emit("session-revoked", ANN)
+    poller = receiver.poller(verification=(f"{transmitter.address}/nothing-here", receiver.stream))
+    thread = threading.Thread(target=poller.run, args=(stop,))
+    thread.start()
+    acknowledged = transmitter.wait_for(lambda each: jti in each.acknowledged, 30.0)
+    stop.set()
+    thread.join(20)
+    assert acknowledged
+    assert status(receiver.operator, agent.id) is SessionStatus.ENDED
+
+
+def test_no_event_resumes_what_silence_suspends(receiver: Receiver, corp: Provider) -> None:
+    """A carrier that keeps back the verification can't pass on that a device is well instead."""
+    agent = opened(receiver.desk, corp.token())
+    operator, transmitter, poller = receiver.operator, receiver.transmitter, receiver.poller()
+    unsafe, safe = ({"current_status": each} for each in ("not-compliant", "compliant"))
+    transmitter.emit("device-compliance-change", ANN, **unsafe)
+    poller.poll()
+    assert status(operator, agent.parent_id) is SessionStatus.SUSPENDED
+    silent = opened(receiver.desk, corp.token(sub="bob", sid="s2"))
+    corp.clock.advance(SILENCE_MS + 1)
+    assert wait_until(lambda: status(operator, silent.parent_id) is SessionStatus.SUSPENDED)
+    transmitter.emit("device-compliance-change", ANN, **safe)
+    transmitter.emit("risk-level-change", iss_sub(ISSUER, "bob"), current_level="LOW")
+    poller.poll()
+    for each in (agent, silent):
+        assert status(operator, each.parent_id) is SessionStatus.SUSPENDED
+
+    verifying = receiver.poller(verification=(f"{transmitter.address}/verify", receiver.stream))
+    verifying._ask_verification()
+    for each in (agent, silent):
+        assert wait_until(
+            lambda each=each: verifying.poll() or status(operator, each.parent_id) is SessionStatus.ACTIVE
+        )
+
+
+def test_a_start_resumes_nothing(receiver: Receiver, corp: Provider) -> None:
+    """A server that starts has not received an event yet, whatever the one before it knew."""
+    agent = opened(receiver.desk, corp.token())
+    control = receiver.service.control
+    assert control is not None
+    corp.clock.advance(SILENCE_MS + 1)
+    assert wait_until(lambda: status(receiver.operator, agent.parent_id) is SessionStatus.SUSPENDED)
+    providers = control.subsystems.logins._providers
+    started = EventStreams(control.writer, providers, corp.clock)
+    started.poll()
+    assert status(receiver.operator, agent.parent_id) is SessionStatus.SUSPENDED
 
 
 def test_a_stream_that_never_ends_stops_when_told(receiver: Receiver) -> None:

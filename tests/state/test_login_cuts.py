@@ -156,6 +156,22 @@ def test_a_full_queue_cuts_all_logins_of_the_issuer(monkeypatch: pytest.MonkeyPa
     assert verify_cuts(pairs(rows)) == 4
 
 
+def test_a_full_queue_takes_what_it_has_and_disables_no_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a row keeps it; a further one is cut with its issuer, or refused."""
+    monkeypatch.setattr(logins, "MAX_CUTS", 2)
+    rows = MemoryRows()
+    for name in ("ann", "bob"):
+        assert rows.do(cut(name, subject=name, moments={"disabled_ms": NOW})).applied
+    assert rows.do(cut("late", subject="eve", moments={"disabled_ms": NOW})).applied
+    assert cut_of_login(rows, ISSUER, "eve", "", NOW) is not None
+    assert cut_of_login(rows, ISSUER, "anyone", "", NOW + 1) is None
+    suspension = cut("s", 0, subject="eve", moments={"high_risk_ms": NOW})
+    assert rows.do(suspension).rejection == "LIMIT"
+    assert rows.do(cut("e", NOW, subject="ann", moments={"enabled_ms": NOW + 1})).applied
+    assert cut_of_login(rows, ISSUER, "ann", "", NOW + 1) is None
+    verify_cuts(pairs(rows))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -414,7 +414,7 @@ class AsyncCalls:
 
         The provider says so itself by an event (RISC account-enabled). Logins up to a cut stay cut.
         """
-        return await self._run(session_calls.enable_account(provider, subject, reason))
+        return await self._run(session_calls.cut_logins(provider, subject, "", reason, enable=True))
 
     # Of CutOffService.
     async def end_sessions(

@@ -384,22 +384,15 @@ def ask_stream(provider: str) -> RpcRequest[str]:
     )
 
 
-def cut_logins(provider: str, subject: str, sid: str, reason: str) -> RpcRequest[EndedLogins]:
-    """Describe CutLogins. A repeat cuts up to a later moment."""
+def cut_logins(
+    provider: str, subject: str, sid: str, reason: str, *, enable: bool = False
+) -> RpcRequest[EndedLogins]:
+    """Describe CutLogins. A repeat cuts up to, or enables from, a later moment."""
     if bool(subject) == bool(sid):
         raise UsageError("subject, sid: state exactly one of them")
-    request = identity_pb.CutLoginsRequest(provider=provider, subject=subject, sid=sid, reason=reason)
-    return RpcRequest(
-        "IdentityService/CutLogins",
-        request,
-        identity_pb.CutLoginsResponse,
-        lambda answer: EndedLogins(**field_values(answer)),
+    request = identity_pb.CutLoginsRequest(
+        provider=provider, subject=subject, sid=sid, reason=reason, enable=enable
     )
-
-
-def enable_account(provider: str, subject: str, reason: str) -> RpcRequest[EndedLogins]:
-    """Describe CutLogins that enables an account. A repeat does it at a later moment."""
-    request = identity_pb.CutLoginsRequest(provider=provider, subject=subject, reason=reason, enable=True)
     return RpcRequest(
         "IdentityService/CutLogins",
         request,

@@ -407,7 +407,7 @@ class Calls:
 
         The provider says so itself by an event (RISC account-enabled). Logins up to a cut stay cut.
         """
-        return self._run(session_calls.enable_account(provider, subject, reason))
+        return self._run(session_calls.cut_logins(provider, subject, "", reason, enable=True))
 
     # Of CutOffService.
     def end_sessions(

@@ -17,10 +17,11 @@ from functools import partial
 from typing import Final
 
 from ...clock import Clock
+from ...errors import Rejected
 from ...state.writer.state_writer import StateWriter
 from ..log import event
 from ..status import refused
-from .login_changes import COMMIT_BYTES, AppliedPart, follow_silence
+from .login_changes import COMMIT_BYTES, follow_silence
 from .providers import IdentityProvider
 from .statements import VERIFICATION, Signal
 
@@ -37,8 +38,9 @@ class _Stream:
     provider: IdentityProvider
     received_ms: int
     states: deque[str] = field(default_factory=partial(deque, maxlen=_KNOWN_STATES))
-    # None: not yet looked at by this process, and an earlier one may have left suspended sessions.
-    silent: bool | None = None
+    # A process that starts knows of no event. What an earlier one suspended stays so until one comes.
+    proven: bool = False
+    silent: bool = False
     # False while sessions are left to suspend or to resume.
     followed: bool = False
 
@@ -71,7 +73,7 @@ class EventStreams:
         with self._lock:
             proven = signal.event == VERIFICATION and signal.state in stream.states
             if proven or stream.provider.on_silence != SUSPEND:
-                stream.received_ms = self._clock.steady_ms()
+                stream.received_ms, stream.proven = self._clock.steady_ms(), True
 
     @property
     def ages_s(self) -> Mapping[tuple[str, ...], float]:
@@ -79,10 +81,14 @@ class EventStreams:
         now_ms = self._clock.steady_ms()
         return {(name,): (now_ms - stream.received_ms) / 1000 for name, stream in self._streams.items()}
 
+    def suspends(self, name: str) -> bool:
+        """Return True while the silence of a provider suspends its logins."""
+        stream = self._streams.get(name)
+        return stream is not None and stream.provider.on_silence == SUSPEND and self._is_silent(stream)
+
     def require_events(self, name: str) -> None:
         """Raise ServerError IDENTITY_STREAM_SILENT while the silence of a provider suspends its logins."""
-        stream = self._streams.get(name)
-        if stream is not None and stream.provider.on_silence == SUSPEND and self._is_silent(stream):
+        if self.suspends(name):
             raise refused(
                 "IDENTITY_STREAM_SILENT",
                 f"the security events of {name} are silent, so no session is opened by its tokens",
@@ -94,19 +100,23 @@ class EventStreams:
             return
         for name, stream in self._streams.items():
             silent = self._is_silent(stream)
-            if silent is not stream.silent:
-                effect = stream.provider.on_silence
-                if silent:
-                    event(logging.WARNING, "identity_stream_silent", provider=name, on_silence=effect)
-                elif stream.silent is not None:
-                    event(logging.WARNING, "identity_stream_received", provider=name, on_silence=effect)
-                stream.silent, stream.followed = silent, effect != SUSPEND
-            if not stream.followed:
-                stream.followed = not self._follow(stream.provider, silent=silent).more
+            if silent and not stream.silent:
+                event(logging.WARNING, "identity_stream_silent", provider=name)
+            elif stream.silent and not silent:
+                event(logging.WARNING, "identity_stream_received", provider=name)
+            stream.followed = stream.followed and silent is stream.silent
+            stream.silent = silent
+            if stream.provider.on_silence == SUSPEND and not stream.followed and (silent or stream.proven):
+                self._follow(stream)
 
     def _is_silent(self, stream: _Stream) -> bool:
         return self._clock.steady_ms() - stream.received_ms > stream.provider.silence_ms
 
-    def _follow(self, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
-        work = partial(follow_silence, provider=provider, silent=silent)
-        return self._writer.decide(work, COMMIT_BYTES, only_removes_authority=silent).result()
+    def _follow(self, stream: _Stream) -> None:
+        work = partial(follow_silence, provider=stream.provider, silent=stream.silent)
+        try:
+            part = self._writer.decide(work, COMMIT_BYTES, only_removes_authority=stream.silent).result()
+        except Rejected:
+            # Nothing is resumed while an operator has frozen all; the next turn tries again.
+            return
+        stream.followed = not part.more

@@ -148,7 +148,7 @@ def fetch_keys(provider: IdentityProvider, home: Path) -> PublicKeys:
             return PublicKeys.read(file.read_bytes())
         except (OSError, StateError) as error:
             raise StateError(
-                f"identity_providers, {provider.name}: jwks_file: {file}: {_cause(error)}"
+                f"identity_providers, {provider.name}: jwks_file: {file}: {cause_of(error)}"
             ) from None
     address = provider.jwks_uri
     try:
@@ -164,7 +164,7 @@ def fetch_keys(provider: IdentityProvider, home: Path) -> PublicKeys:
         return PublicKeys.read(_fetch(provider, address, home))
     except (OSError, StateError, ValueError) as error:
         raise StateError(
-            f"identity_providers, {provider.name}: its keys can't be had: {_cause(error)}"
+            f"identity_providers, {provider.name}: its keys can't be had: {cause_of(error)}"
         ) from None
 
 
@@ -197,14 +197,15 @@ def _fetch(provider: IdentityProvider, address: str, home: Path) -> bytes:
 def same_host_opener(ca_file: str = "") -> OpenerDirector:
     """Return an opener that follows no redirect to another host, and takes no proxy of the environment.
 
-    A setting that nobody sees must not choose who is believed. ``ca_file`` has the authorities; empty: those
-    of the system.
+    A setting that nobody sees must not choose the source of keys. ``ca_file`` has the authorities; empty:
+    those of the system.
     """
     tls = ssl.create_default_context(cafile=ca_file or None)
     return build_opener(ProxyHandler({}), HTTPSHandler(context=tls), _SameHost())
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """Return the cause of a failure to read or fetch, as a text for people."""
     if isinstance(error, URLError):
         return str(error.reason)
     if isinstance(error, OSError):

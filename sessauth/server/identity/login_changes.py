@@ -27,7 +27,7 @@ from ...state.rules.effects import Rows
 from ...state.rules.logins import login_cut
 from ...state.writer.group import Group
 from .providers import IdentityProvider
-from .statements import LoginEffect, Named, Signal
+from .statements import SUSPENDING, LoginEffect, Named, Signal
 
 OWNER: Final = "sessauth/identity"
 # Labels of a login's session. By these its provider's statements find it.
@@ -35,6 +35,7 @@ ISSUER_LABEL: Final = "issuer"
 SUBJECT_LABEL: Final = "sub"
 SID_LABEL: Final = "sid"
 LOGIN_LABEL: Final = "login"
+SILENCE: Final = "silence"
 # A cut outlives each token that it refuses, whatever the clocks are.
 _KEEP_LONGER_MS: Final = 600_000
 # Sessions of logins that one commit changes. A user has a few.
@@ -134,17 +135,21 @@ def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> b
 
     By the moments as they are now: what is late changes nothing that a later statement settled.
     """
-    issuer = signal.provider.issuer
+    provider = signal.provider
     if signal.effect is LoginEffect.END:
-        cut = login_cut(rows, issuer, named.subject, named.sid, without_sid=named.without_sid)
+        cut = login_cut(rows, provider.issuer, named.subject, named.sid, without_sid=named.without_sid)
         logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
         return bool(named.sid) or logged_in or (cut is not None and cut.is_disabled)
-    unsafe = _is_unsafe(rows, session)
     if signal.effect is LoginEffect.SUSPEND:
-        return unsafe and session.status is SessionStatus.ACTIVE
-    # Another's suspension stays.
-    ours = session.reason.startswith(f"{signal.provider.name}: ")
-    return not unsafe and session.status is SessionStatus.SUSPENDED and ours
+        return session.status is SessionStatus.ACTIVE and _is_unsafe(rows, session)
+    return _is_resumable(rows, session, provider)
+
+
+def _is_resumable(rows: Rows, session: Session, provider: IdentityProvider) -> bool:
+    """Return True for a session that nothing holds suspended any more. Another's suspension stays."""
+    ours = {f"{provider.name}: {event}" for event in (SILENCE, *SUSPENDING)}
+    suspended = session.status is SessionStatus.SUSPENDED and session.reason in ours
+    return suspended and not _is_unsafe(rows, session)
 
 
 def _is_unsafe(rows: Rows, session: Session) -> bool:
@@ -156,18 +161,17 @@ def _is_unsafe(rows: Rows, session: Session) -> bool:
 
 
 def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
-    """Suspend the first of a provider's logins while it is silent, or resume those afterwards."""
-    reason, found = f"{provider.name}: silence", list[Session]()
-    for session in _named_sessions(group, provider.issuer, Named()):
-        if silent and session.status is SessionStatus.ACTIVE:
-            found.append(session)
-        elif not silent and session.status is SessionStatus.SUSPENDED and session.reason == reason:
-            if not _is_unsafe(group.rows, session):
-                found.append(session)
-        if len(found) > CHANGES_A_COMMIT:
-            break
+    """Suspend the first of a provider's logins while it is silent, or resume what nothing else holds then."""
+
+    def is_changed(session: Session) -> bool:
+        if silent:
+            return session.status is SessionStatus.ACTIVE
+        return _is_resumable(group.rows, session, provider)
+
+    found = filter(is_changed, _named_sessions(group, provider.issuer, Named()))
     make = suspend_session if silent else resume_session
-    return _changed(group, found, make, reason, layout.SYSTEM_ACTOR)
+    reason = f"{provider.name}: {SILENCE}"
+    return _changed(group, list(islice(found, CHANGES_A_COMMIT + 1)), make, reason, layout.SYSTEM_ACTOR)
 
 
 def current(group: Group, session_id: bytes) -> Session | None:

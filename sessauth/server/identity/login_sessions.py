@@ -10,7 +10,6 @@ follows from the former one's.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections import Counter
@@ -24,17 +23,13 @@ from typing import Final, cast
 
 from ...clock import Clock, utc_text
 from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, SessauthError
-from ...model.change import (
-    Change,
-    Rejection,
-    open_session,
-)
+from ...model.change import Change, Rejection, open_session
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
 from ...state.rules.effects import Rows
-from ...state.rules.logins import cut_of_login
+from ...state.rules.logins import cut_of_login, digest_of
 from ...state.rules.validation import RuleViolation, is_contained
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
@@ -63,6 +58,7 @@ MAX_LAPSES: Final = 256
 OPENED: Final = "OPENED"
 APPLIED: Final = "APPLIED"
 _RENEWAL_BYTES: Final = 256
+_LOGIN: Final = b"sessauth/login"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class ProvenLogin:
         """The id of the login's first session: by its ``sid``, else by the time of the login."""
         identity = self.identity
         kind, value = ("sid", identity.sid) if identity.sid else ("at", str(identity.logged_in_at_ms))
-        return _digest("login", identity.provider.issuer, identity.subject, kind, value)
+        return digest_of(_LOGIN, "login", identity.provider.issuer, identity.subject, kind, value)
 
     @property
     def opened_id(self) -> bytes:
@@ -85,7 +81,7 @@ class ProvenLogin:
         identity = self.identity
         if identity.kind is not TokenKind.ID_JAG:
             return b""
-        return _digest("id-jag", identity.provider.issuer, identity.token_id)
+        return digest_of(_LOGIN, "id-jag", identity.provider.issuer, identity.token_id)
 
     @property
     def ceiling(self) -> list[ScopeRecord]:
@@ -166,7 +162,7 @@ class LoginSessions:
 
     @contextmanager
     def counted(self, opening: Opening) -> Iterator[None]:
-        """Count an opening by a token by what becomes of it here; not if another server is to be asked."""
+        """Count an opening by a token, by its outcome here; not if another server is to be asked."""
         try:
             yield
         except NotLeader:
@@ -227,7 +223,10 @@ class LoginSessions:
         return verify_event(token, name, self._providers, self._keys.keys, self._writer.now_ms())
 
     def apply(self, signal: Signal, reason: str, actor: str, *, goes_on: bool = False) -> Future[AppliedPart]:
-        """Do to the first sessions that a signal names what it says; as ``apply_signal``."""
+        """Apply a signal to the first sessions that it names; as ``apply_signal``."""
+        if signal.effect is LoginEffect.RESUME and self.streams.suspends(signal.provider.name):
+            # The stream resumes them once it comes through again.
+            signal = replace(signal, effect=LoginEffect.NOTHING)
         work = partial(apply_signal, signal=signal, reason=reason, actor=actor, goes_on=goes_on)
         removes = signal.effect is not LoginEffect.RESUME
         return self._writer.decide(work, COMMIT_BYTES, only_removes_authority=removes)
@@ -324,15 +323,6 @@ def _refused(fault: IdentityFault, detail: str) -> IdentityRefused:
     return IdentityRefused(fault, detail)
 
 
-def _digest(*parts: str) -> bytes:
-    """Return an id of 16 bytes that follows from texts."""
-    digest = hashlib.blake2b(digest_size=16, person=b"sessauth/login")
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(4, "big") + data)
-    return digest.digest()
-
-
 def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> tuple[bytes, Session | None]:
     """Return the id of a login's present session, and the session if it was opened.
 
@@ -354,7 +344,7 @@ def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> tuple[
                 IdentityFault.SESSION_ENDED,
                 "the login's lease lapsed after the token was issued; refresh the token",
             )
-        session_id = _digest("after", session_id.hex())
+        session_id = digest_of(_LOGIN, "after", session_id.hex())
     raise _refused(IdentityFault.SESSION_ENDED, f"the login's lease lapsed {MAX_LAPSES} times; log in again")
 
 

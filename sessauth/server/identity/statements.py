@@ -97,7 +97,7 @@ def verify_logout(
     """
     statement = _of_provider(read_signed(token, providers, keys_of), name)
     claims = statement.claims
-    if statement.header.get("typ", "").lower().removeprefix("application/") not in _LOGOUT_TYPES:
+    if statement.typ not in _LOGOUT_TYPES:
         raise wrong_kind("typ: is not that of a logout token")
     events = claims.get("events")
     if not isinstance(events, dict) or not isinstance(events.get(_LOGOUT_EVENT), dict):
@@ -125,7 +125,7 @@ def verify_revocation(
     """
     statement = _of_provider(read_signed(bearer, providers, keys_of), name)
     provider, claims = statement.provider, statement.claims
-    if statement.header.get("typ", "").lower().removeprefix("application/") != _REVOCATION_TYPE:
+    if statement.typ != _REVOCATION_TYPE:
         raise wrong_kind(f"typ: must be {_REVOCATION_TYPE}")
     if not provider.audience or not {provider.audience, f"{provider.audience}/revoke/{name}"} & set(
         _audience(claims)
@@ -164,11 +164,12 @@ _EFFECTS: Final[Mapping[str, _Outcome]] = {
     f"{_CAEP}session-revoked": _END,
     f"{_RISC}sessions-revoked": _END,
     f"{_RISC}credential-compromise": _END,
+    # Nobody logs in to an account that is gone; who gets its name later is somebody else.
+    f"{_RISC}account-purged": _END,
+    f"{_RISC}identifier-recycled": _END,
     f"{_RISC}account-disabled": _DISABLED,
-    f"{_RISC}account-purged": _DISABLED,
-    f"{_RISC}identifier-recycled": _DISABLED,
     f"{_RISC}account-enabled": _ENABLED,
-    # What the tokens said is no longer so: the next login says it anew.
+    # What the tokens said is no longer so: the next login states it again.
     f"{_CAEP}token-claims-change": _END,
     f"{_CAEP}assurance-level-change": _END,
 }
@@ -191,6 +192,7 @@ _BY_VALUE: Final[Mapping[str, tuple[str, Mapping[str, _Outcome]]]] = {
         },
     ),
 }
+SUSPENDING: Final = ("device-compliance-change", "risk-level-change")
 VERIFICATION: Final = "verification"
 STREAM_UPDATED: Final = "stream-updated"
 OTHER: Final = "other"
@@ -211,11 +213,10 @@ def verify_event(
     An event of another type, or about somebody whom no login could be of, names nobody and has no effect.
     Raises IdentityRefused, and what ``keys_of`` raises.
     """
-    transmitters = [each.transmitter for each in providers if each.name == name]
-    statement = read_signed(token, transmitters, keys_of)
-    provider = next(each for each in providers if each.name == name)
-    claims = statement.claims
-    if statement.header.get("typ", "").lower().removeprefix("application/") != "secevent+jwt":
+    addressed = [each for each in providers if each.name == name]
+    statement = read_signed(token, [each.transmitter for each in addressed], keys_of)
+    (provider,), claims = addressed, statement.claims
+    if statement.typ != "secevent+jwt":
         raise wrong_kind("typ: must be secevent+jwt")
     if not provider.audience or provider.audience not in _audience(claims):
         raise wrong_kind(f"aud: does not name the audience of the provider {name}")

@@ -96,8 +96,9 @@ def verify(
     ``certificate`` is the SHA-256 of the caller's certificate in base64url; empty without one. Raises
     IdentityRefused, and what ``keys_of`` raises.
     """
-    provider, header, claims = read_signed(token, providers, keys_of)
-    kind = _kind_of(header, claims, provider)
+    statement = read_signed(token, providers, keys_of)
+    provider, header, claims = statement
+    kind = _kind_of(statement)
     _check_parties(claims, provider, kind)
     # Bound to the certificate of a connection (RFC 8705, 3.1); another proof is not known here.
     if "cnf" in claims and (not certificate or claims["cnf"] != {"x5t#S256": certificate}):
@@ -138,6 +139,12 @@ class ProviderStatement(NamedTuple):
     provider: IdentityProvider
     header: Mapping[str, Any]
     claims: Mapping[str, Any]
+
+    @property
+    def typ(self) -> str:
+        """Its type in lower case, without the ``application/`` that it may have (RFC 7515, section 4.1.9)."""
+        text: str = self.header.get("typ", "")
+        return text.lower().removeprefix("application/")
 
 
 def read_signed(
@@ -229,9 +236,9 @@ def _verify_signature(signed: bytes, signature: bytes, header: Mapping[str, Any]
         raise untrusted()
 
 
-def _kind_of(header: Mapping[str, Any], claims: Mapping[str, Any], provider: IdentityProvider) -> TokenKind:
+def _kind_of(statement: ProviderStatement) -> TokenKind:
     """Return the kind of a token. A security event and a logout token are none."""
-    stated = header.get("typ", "").lower().removeprefix("application/")
+    provider, claims, stated = statement.provider, statement.claims, statement.typ
     if "events" in claims or stated in ("secevent+jwt", "logout+jwt"):
         raise wrong_kind("typ: a statement about an identity is none")
     if provider.kind != "oidc":

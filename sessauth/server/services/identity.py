@@ -13,7 +13,16 @@ from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
 from ..identity.login_changes import AppliedPart
 from ..identity.login_sessions import APPLIED, LoginSessions
-from ..identity.statements import STREAM_UPDATED, VERIFICATION, LoginEffect, Signal, logins_of
+from ..identity.statements import (
+    LOGOUT,
+    OTHER,
+    REVOCATION,
+    STREAM_UPDATED,
+    VERIFICATION,
+    LoginEffect,
+    Signal,
+    logins_of,
+)
 from ..log import event
 from ..rpc.call import CallContext
 from ..rpc.finisher import Steps
@@ -22,6 +31,8 @@ from .base import Service
 
 UNMATCHED: Final = "UNMATCHED"
 RECEIVED: Final = "RECEIVED"
+# The event of a statement that is refused: nothing of it is believed.
+_UNVERIFIED: Final = {"logout_token": LOGOUT, "revocation": REVOCATION}
 _COUNTS: Final = {LoginEffect.END: "ended", LoginEffect.SUSPEND: "suspended", LoginEffect.RESUME: "resumed"}
 
 
@@ -37,8 +48,8 @@ class IdentityService(Service):
     def report_signal(
         self, request: pb.ReportSignalRequest, call: CallContext
     ) -> Steps[pb.ReportSignalResponse]:
-        """Do to the logins that a provider's statement names what it says, once it is verified."""
-        kind = request.WhichOneof("statement") or "none"
+        """Apply a provider's statement to the logins that it names, once it is verified."""
+        kind = _UNVERIFIED.get(request.WhichOneof("statement") or "", OTHER)
         try:
             signal = self._signal(request)
             if request.HasField("security_event"):

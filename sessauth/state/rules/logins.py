@@ -6,32 +6,31 @@ so repeats, and changes that arrive in another order, come to the same.
 
 The moments of one user or login are one row, found by a digest of what it names. It stays until no token that
 it refuses could count (``keep_ms``), and while an account is disabled. A queue has each row once, and each
-change drops two that are over. A full queue cuts all logins of the issuer instead:
-people log in again, and no cut is forgotten.
+change drops two that are over. A full one takes no further name: it cuts all logins of the issuer instead, so
+that people log in again and no cut is forgotten.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, cast
 
 from ... import limits
 from ..._fast._check import replaced
-from ...model.change import Change
+from ...model.change import Change, Rejection
 from ...model.session import MOMENTS, LoginCut
 from .. import layout
 from .effects import Delete, Effect, Put, Rows, corrupt
-from .validation import invalid, require_text
+from .validation import RuleViolation, invalid, require_text
 
 # In the table of evidence: alone the ends of the queue, with 16 bytes a cut, with 8 a place in the queue.
 CUTS: Final = b"x"
 MAX_CUTS: Final = 100_000
 MAX_KEEP_MS: Final = 8 * 24 * 3_600_000
 _DROPPED_AT_ONCE: Final = 2
-_CUTTING: Final = ("up_to_ms", "disabled_ms")
 _KEY_BYTES: Final = len(CUTS) + 16
 _ENDS: Final = Struct(">QQ")
 _PLACE: Final = Struct(">Q")
@@ -57,17 +56,17 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         if value > limits.MAX_TIME_MS:
             raise invalid(f"{name}: must be at most 2^53 - 1")
     queue = _Queue.read(rows)
-    writes = queue.drop_old(rows, change.at_ms)
-    if queue.is_full:
-        # A moment that takes nothing away is no other user's.
-        moments = {name: moments[name] if name in _CUTTING else 0 for name in moments}
-        subject, sid, without_sid = "", "", False
+    dropped = queue.drop_old(rows, change.at_ms)
     key = _key(issuer, subject, sid, without_sid)
-    written = [write for write in writes if write.key == key]
-    # What was dropped, or went to the end of the queue, is no longer as its row says.
-    row = rows.get(layout.EVIDENCE, key)
-    if written:
-        row = written[-1].value if isinstance(written[-1], Put) else None
+    row = _row_after(rows, dropped, key)
+    if row is None and queue.is_full:
+        if not moments["up_to_ms"]:
+            raise RuleViolation(Rejection.LIMIT, f"subject, sid: {MAX_CUTS} users and logins have moments")
+        # The moments of a single user are not those of all: only the cut is.
+        moments = {**dict.fromkeys(MOMENTS, 0), "up_to_ms": moments["up_to_ms"]}
+        subject, sid, without_sid = "", "", False
+        key = _key(issuer, subject, sid, without_sid)
+        row = _row_after(rows, dropped, key)
     before, is_new = _read(key, row), row is None
     if before is None:
         # The one row of an issuer is never dropped, so it has no place.
@@ -84,11 +83,18 @@ def cut_logins(rows: Rows, change: Change, revision: int) -> Effect:
         cut_at_ms=change.at_ms if moved else before.cut_at_ms,
         **latest,
     )
-    writes = [write for write in writes if write.key != key]
-    writes.append(Put(layout.EVIDENCE, key, cut.encode()))
+    writes = [*(write for write in dropped if write.key != key), Put(layout.EVIDENCE, key, cut.encode())]
     if is_new and (subject or sid):
         writes.append(queue.add(key, cut.keep_until_ms))
     return Effect([*writes, queue.put()])
+
+
+def _row_after(rows: Rows, writes: Sequence[Put | Delete], key: bytes) -> bytes | None:
+    """Return a row as the writes leave it."""
+    for write in reversed(writes):
+        if write.key == key:
+            return write.value if isinstance(write, Put) else None
+    return rows.get(layout.EVIDENCE, key)
 
 
 def login_cut(
@@ -198,12 +204,17 @@ class _Queue:
         return writes
 
 
-def _key(issuer: str, subject: str, sid: str, without_sid: bool) -> bytes:
-    digest = hashlib.blake2b(b"\1" if without_sid else b"", digest_size=16, person=b"sessauth/cut")
-    for text in (issuer, subject, sid):
+def digest_of(use: bytes, *texts: str) -> bytes:
+    """Return 16 bytes that follow from texts, for a use of at most 16 bytes."""
+    digest = hashlib.blake2b(digest_size=16, person=use)
+    for text in texts:
         data = text.encode()
         digest.update(len(data).to_bytes(4, "big") + data)
-    return CUTS + digest.digest()
+    return digest.digest()
+
+
+def _key(issuer: str, subject: str, sid: str, without_sid: bool) -> bytes:
+    return CUTS + digest_of(b"sessauth/cut", issuer, subject, sid, *(("without",) if without_sid else ()))
 
 
 def _read(key: bytes, value: bytes | None) -> LoginCut | None:

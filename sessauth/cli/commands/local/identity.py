@@ -28,7 +28,7 @@ def identity() -> None:
 @click.argument("provider")
 @click.option("--user", default="", help="The provider's name of the user (sub): all logins up to now.")
 @click.option("--login", default="", help="The provider's name of one login (sid).")
-@click.option("--reason", default="", help="Why; in the log, and told to whoever shows a token of it.")
+@click.option("--reason", default="", help="Why; in the log, and in the refusal of such a token.")
 @with_settings
 def cut(settings: Settings, provider: str, user: str, login: str, reason: str) -> None:
     """End the logins of a user of PROVIDER, or one login, with all agents below them.
