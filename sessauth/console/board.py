@@ -13,11 +13,12 @@ import asyncio
 import json
 import logging
 import re
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import compress
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -71,8 +72,9 @@ class Board:
         self._sessions: dict[bytes, Session] = {}
         self._sorted: list[Session] = []
         self._children: dict[bytes, set[bytes]] = {}
-        # The id in hex, then the texts that a search finds, each a line, casefolded.
-        self._texts: dict[bytes, str] = {}
+        # In the order of ``_sorted``, so that a search reads it in one go: the id in hex, then the texts that
+        # a search finds, each a line, casefolded.
+        self._texts: list[str] = []
         self._dirty: set[bytes] = set()
         # Those of the dirty ones whose descendants are to be read after them.
         self._moved: set[bytes] = set()
@@ -102,33 +104,32 @@ class Board:
         return len(self._sessions)
 
     def find(self, wanted: str, status: str) -> Sequence[Session]:
-        """Return the sessions that fit, the living first, the newest first; it is not to be changed.
+        """Return the sessions that fit, the living first, the newest first.
 
         Each word of ``wanted`` begins the id, or is in a text; a label is ``name=value``. ``status`` is
         ``all``, ``living`` or the name of a status in lower case.
         """
-        found = self._sorted
+        of_status = slice(None)
         if status == "ended":
-            found = found[self.living :]
+            of_status = slice(self.living, None)
         elif status != "all":
-            found = found[: self.living]
-        if status not in ("all", "living", "ended"):
-            found = [each for each in found if each.status.name == status.upper()]
-        texts = self._texts
+            of_status = slice(self.living)
+        found, texts = self._sorted[of_status], self._texts[of_status]
         for word in wanted.casefold().split():
             if _DIGITS.fullmatch(word):
-                found = [
-                    each
-                    for each in found
-                    if texts[each.id].startswith(word) or word in texts[each.id][_ID_CHARS:]
-                ]
+                fits = [text.startswith(word) or word in text[_ID_CHARS:] for text in texts]
             else:
-                found = [each for each in found if word in texts[each.id]]
+                fits = [word in text for text in texts]
+            found, texts = list(compress(found, fits)), list(compress(texts, fits))
+        if status not in ("all", "living", "ended"):
+            found = [each for each in found if each.status.name == status.upper()]
         return found
 
     def beginning(self, digits: str) -> list[bytes]:
         """Return the ids of the sessions whose ids in hex begin so."""
-        return [session_id for session_id, text in self._texts.items() if text.startswith(digits)]
+        return [
+            each.id for each, text in zip(self._sorted, self._texts, strict=True) if text.startswith(digits)
+        ]
 
     def ancestors(self, session: Session) -> list[Session]:
         """Return the sessions above one that are known, its parent first."""
@@ -145,8 +146,9 @@ class Board:
             return
         self._forget(session.id)
         self._sessions[session.id] = session
-        insort(self._sorted, session, key=_place)
-        self._texts[session.id] = search_text(session)
+        place = bisect_left(self._sorted, _place(session), key=_place)
+        self._sorted.insert(place, session)
+        self._texts.insert(place, search_text(session))
         if session.parent_id:
             self._children.setdefault(session.parent_id, set()).add(session.id)
         self.living += session.status is not SessionStatus.ENDED
@@ -155,8 +157,8 @@ class Board:
         session = self._sessions.pop(session_id, None)
         if session is None:
             return
-        del self._sorted[bisect_left(self._sorted, _place(session), key=_place)]
-        del self._texts[session_id]
+        place = bisect_left(self._sorted, _place(session), key=_place)
+        del self._sorted[place], self._texts[place]
         if siblings := self._children.get(session.parent_id):
             siblings.discard(session_id)
             if not siblings:

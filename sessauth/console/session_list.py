@@ -19,7 +19,7 @@ from ..model.session import Session, SessionStatus
 from ..usage.session_usage import SessionObservation
 from .parts import Handlers
 from .recent import DatedAnswer, leads_elsewhere
-from .sessions import AT_ONCE, MINUTE_MS, CallCurve, report_of, session_of
+from .sessions import AT_ONCE, MINUTE_MS, CallCurve, session_of
 
 ROWS: Final = 25
 # Sessions that the server ranks for a page that is sorted by calls, and for the strip above the others.
@@ -108,25 +108,30 @@ class SessionsPage(Handlers):
 
     async def _read(self, rows: Sequence[Session]) -> dict[bytes, tuple[Session, SessionObservation | None]]:
         """Return the living sessions that are shown as they are now, as far as they can be had."""
+        parts = self._parts
+        living = [each for each in rows if each.status is not SessionStatus.ENDED]
+        if not living:
+            return {}
+        ids = [each.id for each in living]
+        # What the board knows is a part of the key: after an event no answer from before it is shown.
+        key = ("reports", *((each.id, each.status, each.epoch) for each in living))
+        try:
+            reports = await parts.answers.get(key, lambda: parts.client.get_reports(ids), COUNTS_MS)
+            return {each.session.id: (each.session, each.observation) for each in reports.value}
+        except SessauthError as error:
+            # The rows are shown without counts; the top of the page says if the server is lost.
+            if not isinstance(error, PermissionDenied) and not leads_elsewhere(error):
+                return {}
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def read(session: Session) -> tuple[Session, SessionObservation | None]:
+        async def read(session: Session) -> Session:
             async with gate:
                 try:
-                    report = (await report_of(self._parts, session.id, COUNTS_MS)).value
-                    return report.session, report.observation
-                except SessauthError as error:
-                    # The row is shown without counts; the top of the page says if the server is lost.
-                    if not isinstance(error, PermissionDenied) and not leads_elsewhere(error):
-                        return session, None
-                try:
-                    return (await session_of(self._parts, session.id)).value, None
+                    return (await session_of(parts, session.id)).value
                 except SessauthError:
-                    return session, None
+                    return session
 
-        living = [each for each in rows if each.status is not SessionStatus.ENDED]
-        found = await asyncio.gather(*map(read, living))
-        return {session.id: each for session, each in zip(living, found, strict=True)}
+        return {each.id: (each, None) for each in await asyncio.gather(*map(read, living))}
 
 
 def _most_denied(activity: DatedAnswer[Activity]) -> Iterator[tuple[Session, CallCurve]]:

@@ -26,17 +26,17 @@ from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 from sessauth.v1 import session_service_pb2 as sessauth_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/usage_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a!sessauth/v1/session_service.proto\"\x91\x01\n\x19ReportObservationsRequest\x12\x11\n\tsender_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x04\x12\x31\n\x08sessions\x18\x05 \x03(\x0b\x32\x1f.sessauth.v1.SessionObservation\"E\n\x1aReportObservationsResponse\x12\x12\n\ncontrol_id\x18\x01 \x01(\x0c\x12\x13\n\x0bwants_usage\x18\x02 \x01(\x08\"\xe6\x01\n\x12SessionObservation\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x04 \x01(\x04\x12-\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\r\n\x05usage\x18\x06 \x01(\x0c\x12&\n\x04late\x18\x07 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12\x0c\n\x04lost\x18\x08 \x01(\x04\x12\x10\n\x08observed\x18\t \x01(\x04\"\x9a\x01\n\x10\x42lockObservation\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12\x11\n\tparent_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ms\x18\x03 \x01(\x04\x12\x0f\n\x07last_ms\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0f\n\x07\x61llowed\x18\x06 \x01(\x04\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\r\n\x05index\x18\x08 \x01(\r\"c\n\x0bUseAfterEnd\x12\x11\n\tblock_ids\x18\x01 \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08\x66irst_ms\x18\x04 \x01(\x04\x12\x0f\n\x07last_ms\x18\x05 \x01(\x04\"^\n\x10GetReportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x80\x01\n\x11GetReportResponse\x12+\n\x07reports\x18\x01 \x03(\x0b\x32\x1a.sessauth.v1.SessionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12%\n\x05hosts\x18\x03 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"|\n\tHostUsage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\x0f\n\x07\x63urrent\x18\x05 \x01(\x08\x12\x15\n\rremoved_at_ms\x18\x06 \x01(\x04\"\xee\x01\n\rSessionReport\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\'\n\tinherited\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12\x34\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x04 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\x12%\n\x07missing\x18\x05 \x03(\x0e\x32\x14.sessauth.v1.Missing\"Y\n\x10VerifierActivity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x04 \x01(\x04\"&\n\x10GetCensusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\xb3\x01\n\x11GetCensusResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.sessauth.v1.BlockCensus\x12&\n\x04late\x18\x02 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12%\n\x07missing\x18\x03 \x03(\x0e\x32\x14.sessauth.v1.Missing\x12%\n\x05hosts\x18\x04 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"R\n\x0b\x42lockCensus\x12\x32\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"^\n\x13ListActivityRequest\x12)\n\x05order\x18\x01 \x01(\x0e\x32\x1a.sessauth.v1.ActivityOrder\x12\r\n\x05limit\x18\x02 \x01(\r\x12\r\n\x05words\x18\x03 \x01(\t\"\xb4\x01\n\x14ListActivityResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.sessauth.v1.SessionActivity\x12\x0f\n\x07\x61llowed\x18\x02 \x03(\r\x12\x0e\n\x06\x64\x65nied\x18\x03 \x03(\r\x12\x12\n\nelapsed_ms\x18\x04 \x01(\x04\x12\x10\n\x08since_ms\x18\x05 \x01(\x04\x12%\n\x05hosts\x18\x06 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"Y\n\x0fSessionActivity\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x0f\n\x07\x61llowed\x18\x02 \x03(\r\x12\x0e\n\x06\x64\x65nied\x18\x03 \x03(\r\"\xe2\x02\n\x16ReportHostUsageRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x10\n\x08since_ms\x18\x04 \x01(\x04\x12\x16\n\x0eusage_since_ms\x18\x05 \x01(\x04\x12\x15\n\rlost_first_ms\x18\x06 \x01(\x04\x12\x14\n\x0clost_last_ms\x18\x07 \x01(\x04\x12*\n\x08sessions\x18\x08 \x03(\x0b\x32\x18.sessauth.v1.HostSession\x12\"\n\x04late\x18\t \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x12\n\nfirst_late\x18\x0e \x01(\x04\x12\x0f\n\x07waiting\x18\n \x01(\x04\x12\x19\n\x11\x61\x66ter_late_number\x18\x0b \x01(\x04\x12\x0c\n\x04last\x18\x0c \x01(\x08\x12\x0f\n\x07term_id\x18\r \x01(\x0c\x12\x14\n\x0crun_began_ms\x18\x0f \x01(\x04\"u\n\x0bHostSession\x12\x34\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x02 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\"d\n\x07LateUse\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12%\n\x03use\x18\x04 \x01(\x0b\x32\x18.sessauth.v1.UseAfterEnd\"u\n\x17ReportHostUsageResponse\x12\x0f\n\x07term_id\x18\x01 \x01(\x0c\x12\x10\n\x08pause_ms\x18\x02 \x01(\x04\x12\"\n\x04late\x18\x03 \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x13\n\x0blate_number\x18\x04 \x01(\x04*m\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMISSING_LOST\x10\x01\x12\x12\n\x0eMISSING_BEFORE\x10\x02\x12\x11\n\rMISSING_USAGE\x10\x03\x12\x10\n\x0cMISSING_HOST\x10\x04*d\n\rActivityOrder\x12\x1e\n\x1a\x41\x43TIVITY_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43TIVITY_ORDER_DENIED\x10\x01\x12\x18\n\x14\x41\x43TIVITY_ORDER_CALLS\x10\x02\x32\xc0\x03\n\x0cUsageService\x12\x65\n\x12ReportObservations\x12&.sessauth.v1.ReportObservationsRequest\x1a\'.sessauth.v1.ReportObservationsResponse\x12J\n\tGetReport\x12\x1d.sessauth.v1.GetReportRequest\x1a\x1e.sessauth.v1.GetReportResponse\x12J\n\tGetCensus\x12\x1d.sessauth.v1.GetCensusRequest\x1a\x1e.sessauth.v1.GetCensusResponse\x12S\n\x0cListActivity\x12 .sessauth.v1.ListActivityRequest\x1a!.sessauth.v1.ListActivityResponse\x12\\\n\x0fReportHostUsage\x12#.sessauth.v1.ReportHostUsageRequest\x1a$.sessauth.v1.ReportHostUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/usage_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a!sessauth/v1/session_service.proto\"\x91\x01\n\x19ReportObservationsRequest\x12\x11\n\tsender_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x04\x12\x31\n\x08sessions\x18\x05 \x03(\x0b\x32\x1f.sessauth.v1.SessionObservation\"E\n\x1aReportObservationsResponse\x12\x12\n\ncontrol_id\x18\x01 \x01(\x0c\x12\x13\n\x0bwants_usage\x18\x02 \x01(\x08\"\xe6\x01\n\x12SessionObservation\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x04 \x01(\x04\x12-\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\r\n\x05usage\x18\x06 \x01(\x0c\x12&\n\x04late\x18\x07 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12\x0c\n\x04lost\x18\x08 \x01(\x04\x12\x10\n\x08observed\x18\t \x01(\x04\"\x9a\x01\n\x10\x42lockObservation\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12\x11\n\tparent_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ms\x18\x03 \x01(\x04\x12\x0f\n\x07last_ms\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0f\n\x07\x61llowed\x18\x06 \x01(\x04\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\r\n\x05index\x18\x08 \x01(\r\"c\n\x0bUseAfterEnd\x12\x11\n\tblock_ids\x18\x01 \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08\x66irst_ms\x18\x04 \x01(\x04\x12\x0f\n\x07last_ms\x18\x05 \x01(\x04\"s\n\x10GetReportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x13\n\x0bsession_ids\x18\x05 \x03(\x0c\"\x80\x01\n\x11GetReportResponse\x12+\n\x07reports\x18\x01 \x03(\x0b\x32\x1a.sessauth.v1.SessionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12%\n\x05hosts\x18\x03 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"|\n\tHostUsage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08since_ms\x18\x02 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\x0f\n\x07\x63urrent\x18\x05 \x01(\x08\x12\x15\n\rremoved_at_ms\x18\x06 \x01(\x04\"\xee\x01\n\rSessionReport\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\'\n\tinherited\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12\x34\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x04 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\x12%\n\x07missing\x18\x05 \x03(\x0e\x32\x14.sessauth.v1.Missing\"Y\n\x10VerifierActivity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x04 \x01(\x04\"&\n\x10GetCensusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\xb3\x01\n\x11GetCensusResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.sessauth.v1.BlockCensus\x12&\n\x04late\x18\x02 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12%\n\x07missing\x18\x03 \x03(\x0e\x32\x14.sessauth.v1.Missing\x12%\n\x05hosts\x18\x04 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"R\n\x0b\x42lockCensus\x12\x32\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\x0f\n\x07revoked\x18\x02 \x01(\x08\"^\n\x13ListActivityRequest\x12)\n\x05order\x18\x01 \x01(\x0e\x32\x1a.sessauth.v1.ActivityOrder\x12\r\n\x05limit\x18\x02 \x01(\r\x12\r\n\x05words\x18\x03 \x01(\t\"\xb4\x01\n\x14ListActivityResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.sessauth.v1.SessionActivity\x12\x0f\n\x07\x61llowed\x18\x02 \x03(\r\x12\x0e\n\x06\x64\x65nied\x18\x03 \x03(\r\x12\x12\n\nelapsed_ms\x18\x04 \x01(\x04\x12\x10\n\x08since_ms\x18\x05 \x01(\x04\x12%\n\x05hosts\x18\x06 \x03(\x0b\x32\x16.sessauth.v1.HostUsage\"Y\n\x0fSessionActivity\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x0f\n\x07\x61llowed\x18\x02 \x03(\r\x12\x0e\n\x06\x64\x65nied\x18\x03 \x03(\r\"\xe2\x02\n\x16ReportHostUsageRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\x04\x12\x10\n\x08since_ms\x18\x04 \x01(\x04\x12\x16\n\x0eusage_since_ms\x18\x05 \x01(\x04\x12\x15\n\rlost_first_ms\x18\x06 \x01(\x04\x12\x14\n\x0clost_last_ms\x18\x07 \x01(\x04\x12*\n\x08sessions\x18\x08 \x03(\x0b\x32\x18.sessauth.v1.HostSession\x12\"\n\x04late\x18\t \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x12\n\nfirst_late\x18\x0e \x01(\x04\x12\x0f\n\x07waiting\x18\n \x01(\x04\x12\x19\n\x11\x61\x66ter_late_number\x18\x0b \x01(\x04\x12\x0c\n\x04last\x18\x0c \x01(\x08\x12\x0f\n\x07term_id\x18\r \x01(\x0c\x12\x14\n\x0crun_began_ms\x18\x0f \x01(\x04\"u\n\x0bHostSession\x12\x34\n\x0bobservation\x18\x01 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x02 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\"d\n\x07LateUse\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12%\n\x03use\x18\x04 \x01(\x0b\x32\x18.sessauth.v1.UseAfterEnd\"u\n\x17ReportHostUsageResponse\x12\x0f\n\x07term_id\x18\x01 \x01(\x0c\x12\x10\n\x08pause_ms\x18\x02 \x01(\x04\x12\"\n\x04late\x18\x03 \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x13\n\x0blate_number\x18\x04 \x01(\x04*m\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMISSING_LOST\x10\x01\x12\x12\n\x0eMISSING_BEFORE\x10\x02\x12\x11\n\rMISSING_USAGE\x10\x03\x12\x10\n\x0cMISSING_HOST\x10\x04*d\n\rActivityOrder\x12\x1e\n\x1a\x41\x43TIVITY_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43TIVITY_ORDER_DENIED\x10\x01\x12\x18\n\x14\x41\x43TIVITY_ORDER_CALLS\x10\x02\x32\xc0\x03\n\x0cUsageService\x12\x65\n\x12ReportObservations\x12&.sessauth.v1.ReportObservationsRequest\x1a\'.sessauth.v1.ReportObservationsResponse\x12J\n\tGetReport\x12\x1d.sessauth.v1.GetReportRequest\x1a\x1e.sessauth.v1.GetReportResponse\x12J\n\tGetCensus\x12\x1d.sessauth.v1.GetCensusRequest\x1a\x1e.sessauth.v1.GetCensusResponse\x12S\n\x0cListActivity\x12 .sessauth.v1.ListActivityRequest\x1a!.sessauth.v1.ListActivityResponse\x12\\\n\x0fReportHostUsage\x12#.sessauth.v1.ReportHostUsageRequest\x1a$.sessauth.v1.ReportHostUsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.usage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MISSING']._serialized_start=2877
-  _globals['_MISSING']._serialized_end=2986
-  _globals['_ACTIVITYORDER']._serialized_start=2988
-  _globals['_ACTIVITYORDER']._serialized_end=3088
+  _globals['_MISSING']._serialized_start=2898
+  _globals['_MISSING']._serialized_end=3007
+  _globals['_ACTIVITYORDER']._serialized_start=3009
+  _globals['_ACTIVITYORDER']._serialized_end=3109
   _globals['_REPORTOBSERVATIONSREQUEST']._serialized_start=110
   _globals['_REPORTOBSERVATIONSREQUEST']._serialized_end=255
   _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_start=257
@@ -48,35 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USEAFTEREND']._serialized_start=718
   _globals['_USEAFTEREND']._serialized_end=817
   _globals['_GETREPORTREQUEST']._serialized_start=819
-  _globals['_GETREPORTREQUEST']._serialized_end=913
-  _globals['_GETREPORTRESPONSE']._serialized_start=916
-  _globals['_GETREPORTRESPONSE']._serialized_end=1044
-  _globals['_HOSTUSAGE']._serialized_start=1046
-  _globals['_HOSTUSAGE']._serialized_end=1170
-  _globals['_SESSIONREPORT']._serialized_start=1173
-  _globals['_SESSIONREPORT']._serialized_end=1411
-  _globals['_VERIFIERACTIVITY']._serialized_start=1413
-  _globals['_VERIFIERACTIVITY']._serialized_end=1502
-  _globals['_GETCENSUSREQUEST']._serialized_start=1504
-  _globals['_GETCENSUSREQUEST']._serialized_end=1542
-  _globals['_GETCENSUSRESPONSE']._serialized_start=1545
-  _globals['_GETCENSUSRESPONSE']._serialized_end=1724
-  _globals['_BLOCKCENSUS']._serialized_start=1726
-  _globals['_BLOCKCENSUS']._serialized_end=1808
-  _globals['_LISTACTIVITYREQUEST']._serialized_start=1810
-  _globals['_LISTACTIVITYREQUEST']._serialized_end=1904
-  _globals['_LISTACTIVITYRESPONSE']._serialized_start=1907
-  _globals['_LISTACTIVITYRESPONSE']._serialized_end=2087
-  _globals['_SESSIONACTIVITY']._serialized_start=2089
-  _globals['_SESSIONACTIVITY']._serialized_end=2178
-  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_start=2181
-  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_end=2535
-  _globals['_HOSTSESSION']._serialized_start=2537
-  _globals['_HOSTSESSION']._serialized_end=2654
-  _globals['_LATEUSE']._serialized_start=2656
-  _globals['_LATEUSE']._serialized_end=2756
-  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_start=2758
-  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_end=2875
-  _globals['_USAGESERVICE']._serialized_start=3091
-  _globals['_USAGESERVICE']._serialized_end=3539
+  _globals['_GETREPORTREQUEST']._serialized_end=934
+  _globals['_GETREPORTRESPONSE']._serialized_start=937
+  _globals['_GETREPORTRESPONSE']._serialized_end=1065
+  _globals['_HOSTUSAGE']._serialized_start=1067
+  _globals['_HOSTUSAGE']._serialized_end=1191
+  _globals['_SESSIONREPORT']._serialized_start=1194
+  _globals['_SESSIONREPORT']._serialized_end=1432
+  _globals['_VERIFIERACTIVITY']._serialized_start=1434
+  _globals['_VERIFIERACTIVITY']._serialized_end=1523
+  _globals['_GETCENSUSREQUEST']._serialized_start=1525
+  _globals['_GETCENSUSREQUEST']._serialized_end=1563
+  _globals['_GETCENSUSRESPONSE']._serialized_start=1566
+  _globals['_GETCENSUSRESPONSE']._serialized_end=1745
+  _globals['_BLOCKCENSUS']._serialized_start=1747
+  _globals['_BLOCKCENSUS']._serialized_end=1829
+  _globals['_LISTACTIVITYREQUEST']._serialized_start=1831
+  _globals['_LISTACTIVITYREQUEST']._serialized_end=1925
+  _globals['_LISTACTIVITYRESPONSE']._serialized_start=1928
+  _globals['_LISTACTIVITYRESPONSE']._serialized_end=2108
+  _globals['_SESSIONACTIVITY']._serialized_start=2110
+  _globals['_SESSIONACTIVITY']._serialized_end=2199
+  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_start=2202
+  _globals['_REPORTHOSTUSAGEREQUEST']._serialized_end=2556
+  _globals['_HOSTSESSION']._serialized_start=2558
+  _globals['_HOSTSESSION']._serialized_end=2675
+  _globals['_LATEUSE']._serialized_start=2677
+  _globals['_LATEUSE']._serialized_end=2777
+  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_start=2779
+  _globals['_REPORTHOSTUSAGERESPONSE']._serialized_end=2896
+  _globals['_USAGESERVICE']._serialized_start=3112
+  _globals['_USAGESERVICE']._serialized_end=3560
 # @@protoc_insertion_point(module_scope)

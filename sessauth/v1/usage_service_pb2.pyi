@@ -110,16 +110,18 @@ class UseAfterEnd(_message.Message):
     def __init__(self, block_ids: _Optional[_Iterable[bytes]] = ..., claimed: bool = ..., count: _Optional[int] = ..., first_ms: _Optional[int] = ..., last_ms: _Optional[int] = ...) -> None: ...
 
 class GetReportRequest(_message.Message):
-    __slots__ = ("session_id", "purpose", "page_size", "page_token")
+    __slots__ = ("session_id", "purpose", "page_size", "page_token", "session_ids")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_IDS_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     purpose: str
     page_size: int
     page_token: str
-    def __init__(self, session_id: _Optional[bytes] = ..., purpose: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    session_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session_id: _Optional[bytes] = ..., purpose: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., session_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GetReportResponse(_message.Message):
     __slots__ = ("reports", "next_page_token", "hosts")

@@ -56,7 +56,7 @@ def test_a_server_that_does_not_lead_is_no_lost_one(world: World) -> None:
     """Its pages show what it knows and name the server that knows the rest; they claim no zeros."""
     session = world.open("agent:followed", lease_ms=3_600_000)
     world.open("agent:below", parent_id=session.id)
-    names = ("get_report", "get_census", "get_receipt")
+    names = ("get_report", "get_reports", "get_census", "get_receipt")
     with _failing_console(world, LEADER, *names, audit=None) as browser:
         assert _has(browser, "/", "agent:followed")
         assert _has(browser, _page(session), "agent:below")
@@ -120,7 +120,7 @@ def test_an_approval_that_can_not_be_read_is_not_signed(world: World) -> None:
 def test_an_end_needs_nothing_that_its_page_shows(world: World) -> None:
     """A server that answers no report ends a session all the same; an empty form changes nothing."""
     session = world.open("agent:urgent")
-    names = ("get_report", "get_census")
+    names = ("get_report", "get_reports", "get_census")
     with _failing_console(world, Unavailable("overloaded"), *names, allow_changes=True) as browser:
         code, page = browser.post(_page(session, "change", "end"))
         assert code == 400 and "Nothing was done" in page

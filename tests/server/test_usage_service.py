@@ -248,7 +248,7 @@ def test_reports_of_a_purpose_come_in_pages(clients: dict[str, Client]) -> None:
     mine = {
         clients["ann"].open_session(subject="s", ceiling=["read:a"], purpose=purpose).id for _ in range(3)
     }
-    clients["operator"].open_session(subject="s", ceiling=["read:a"], purpose=purpose)
+    other = clients["operator"].open_session(subject="s", ceiling=["read:a"], purpose=purpose)
     found, token, pages = set(), "", 0
     while pages == 0 or token:
         page = clients["ann"].list_reports(purpose, page_size=2, page_token=token)
@@ -257,6 +257,11 @@ def test_reports_of_a_purpose_come_in_pages(clients: dict[str, Client]) -> None:
 
     assert (found, pages) == (mine, 2)
     assert len(clients["aud"].list_reports(purpose).reports) == 4
+    asked = [*mine, other.id, secrets.token_bytes(16)]
+    assert {each.session.id for each in clients["ann"].get_reports(asked)} == mine
+    assert [each.session.id for each in clients["aud"].get_reports(asked)] == asked[:-1]
+    with pytest.raises(UsageError, match="session_ids: must be 1 to 100, not 101"):
+        clients["aud"].get_reports([secrets.token_bytes(16)] * 101)
     with pytest.raises(UsageError, match="page_size"):
         clients["aud"].list_reports(purpose, page_size=101)
 

@@ -596,6 +596,14 @@ class AsyncCalls:
         """Return the grants of a session and its use as verifiers observed it, after its end too."""
         return await self._run(operation_calls.get_report(session_id))
 
+    async def get_reports(self, session_ids: Sequence[bytes | str]) -> tuple[SessionReport, ...]:
+        """Return the reports of 1 to 100 sessions, in this order.
+
+        Those that are not known, or that the caller does not reach, are left out; and those at the end that
+        would make the answer too large.
+        """
+        return await self._run(operation_calls.get_reports(session_ids))
+
     async def list_reports(self, purpose: str, *, page_size: int = 0, page_token: str = "") -> ReportPage:
         """Return one page of the reports of all sessions with a purpose that the caller reaches.
 

@@ -216,6 +216,16 @@ def get_report(session_id: bytes | str) -> RpcRequest[SessionReport]:
     return RpcRequest("UsageService/GetReport", request, usage_pb.GetReportResponse, _report)
 
 
+def get_reports(session_ids: Sequence[bytes | str]) -> RpcRequest[tuple[SessionReport, ...]]:
+    """Describe GetReport of some sessions."""
+    if not 1 <= len(session_ids) <= MAX_PAGE:
+        raise UsageError(f"session_ids: must be 1 to {MAX_PAGE}, not {len(session_ids)}")
+    request = usage_pb.GetReportRequest(session_ids=map(check_session_id, session_ids))
+    return RpcRequest(
+        "UsageService/GetReport", request, usage_pb.GetReportResponse, lambda answer: _page(answer).reports
+    )
+
+
 def list_reports(purpose: str, page_size: int, page_token: str) -> RpcRequest[ReportPage]:
     """Describe GetReport of a purpose."""
     if not purpose:

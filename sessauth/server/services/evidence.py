@@ -5,6 +5,7 @@ Verifiers report their observations to UsageService, which adds them up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -158,16 +159,19 @@ class UsageService(Service):
         return usage_pb.ReportObservationsResponse(control_id=ack.control_id, wants_usage=ack.wants_usage)
 
     def get_report(self, request: usage_pb.GetReportRequest, call: CallContext) -> usage_pb.GetReportResponse:
-        """Return the report of a session, or one page of those of a purpose.
+        """Return the report of a session, those of some sessions, or one page of those of a purpose.
 
         Raises NotLeader: only the leader has the use of all hosts.
         """
-        if bool(request.session_id) == bool(request.purpose):
-            raise invalid("session_id", "state either session_id or purpose")
+        stated = (request.session_id, request.session_ids, request.purpose)
+        if sum(map(bool, stated)) != 1:
+            raise invalid("session_id", "state one of session_id, session_ids, purpose")
         if request.session_id:
             return usage_pb.GetReportResponse(
                 reports=[self._report(request.session_id, call)], hosts=self._hosts()
             )
+        if request.session_ids:
+            return self._reports(request.session_ids, call)
         if request.page_size > MAX_PAGE:
             raise invalid("page_size", f"must be 1 to {MAX_PAGE}, not {request.page_size}")
         size = request.page_size or DEFAULT_PAGE
@@ -253,12 +257,35 @@ class UsageService(Service):
     def _hosts(self) -> list[usage_pb.HostUsage]:
         return [] if self.cluster is None else self.cluster.hosts()
 
+    def _reports(self, session_ids: Sequence[bytes], call: CallContext) -> usage_pb.GetReportResponse:
+        """Return the reports of sessions, as many as one answer takes."""
+        if len(session_ids) > MAX_PAGE:
+            raise invalid("session_ids", f"must be at most {MAX_PAGE}, not {len(session_ids)}")
+        response = usage_pb.GetReportResponse(hosts=self._hosts())
+        response_bytes = 0
+        for session_id in session_ids:
+            report = self._find_report(session_id, call)
+            if report is None:
+                continue
+            response_bytes += report.ByteSize()
+            if response.reports and response_bytes > MAX_RESPONSE_BYTES:
+                break
+            response.reports.append(report)
+        return response
+
     def _report(self, session_id: bytes, call: CallContext) -> usage_pb.SessionReport:
+        report = self._find_report(session_id, call)
+        if report is None:
+            raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
+        return report
+
+    def _find_report(self, session_id: bytes, call: CallContext) -> usage_pb.SessionReport | None:
+        """Return a session's report; None for one that is not known, or is another owner's."""
         call.raise_if_expired()
         usage = self.store if self.cluster is None else self.cluster
         report = usage.report(request_fields.session_id(session_id))
         if report is None or not owner_visible(report.session.owner, call):
-            raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
+            return None
         # A stored report has the session's own status.
         session = self.writer.effective_session(session_id)
         if session is not None:

@@ -20,8 +20,11 @@ MINUTES: Final = 10
 _MINUTE_MS: Final = 60_000
 # Sessions that are counted, some 400 bytes each; of more, those whose last call is the oldest are dropped.
 MAX_SESSIONS: Final = 100_000
-# What an array's item holds.
+# What an array's item holds, and the bits that the sum of all of them needs.
 _MOST: Final = 2**32 - 1
+_BITS: Final = 37
+# Sessions that are ordered before the others.
+FIRST: Final = 200
 
 
 class RecentCount:
@@ -81,14 +84,15 @@ class RecentActivity:
         # The session whose last call is the oldest stands first.
         self._counts: OrderedDict[bytes, RecentCount] = OrderedDict()
         self._total = RecentCount(self._minute())
+        self._advanced_to = self._minute()
         self.since_ms: Final = clock.now_ms()
 
     def add(self, session_id: bytes, allowed: int, denied: int) -> None:
         """Count calls that were reported now."""
         if not allowed and not denied:
             return
-        minute = self._minute()
         with self._lock:
+            minute = self._minute()
             count = self._counts.get(session_id)
             if count is None:
                 self._counts[session_id] = count = RecentCount(minute)
@@ -111,20 +115,39 @@ class RecentActivity:
 
     def ranked(self, *, by_calls: bool) -> Iterator[tuple[bytes, tuple[list[int], list[int]]]]:
         """Yield each session with its calls for each minute: the most denied first, or the most called."""
-        minute = self._minute()
         with self._lock:
-            while self._counts and next(iter(self._counts.values())).is_over(minute):
-                self._counts.popitem(last=False)
-            ranks = []
-            for session_id, count in self._counts.items():
-                count.advance(minute)
-                calls = count.allowed + count.denied
-                rank = (calls, count.denied) if by_calls else (count.denied, calls)
-                ranks.append((-rank[0], -rank[1], session_id))
-        # Few of many are read: a heap gives the first ones without a sort of all.
+            minute = self._minute()
+            if minute > self._advanced_to:
+                self._advance(minute)
+            # One number for both counts: these are compared in a third of the time of pairs.
+            if by_calls:
+                ranks = [
+                    (each.allowed + each.denied) << _BITS | each.denied for each in self._counts.values()
+                ]
+            else:
+                ranks = [each.denied << _BITS | each.allowed + each.denied for each in self._counts.values()]
+            ids = list(self._counts)
+        # Few of many are read, so the rest is ordered only if it is asked for.
+        least = min(heapq.nlargest(FIRST, ranks), default=0)
+        yield from self._ordered(
+            [(-rank, each) for rank, each in zip(ranks, ids, strict=True) if rank >= least]
+        )
+        yield from self._ordered(
+            [(-rank, each) for rank, each in zip(ranks, ids, strict=True) if rank < least]
+        )
+
+    def _advance(self, minute: int) -> None:
+        """Forget the calls that are too old in a minute; those that are added later see to it themselves."""
+        while self._counts and next(iter(self._counts.values())).is_over(minute):
+            self._counts.popitem(last=False)
+        for count in self._counts.values():
+            count.advance(minute)
+        self._advanced_to = minute
+
+    def _ordered(self, ranks: list[tuple[int, bytes]]) -> Iterator[tuple[bytes, tuple[list[int], list[int]]]]:
         heapq.heapify(ranks)
         while ranks:
-            _, _, session_id = heapq.heappop(ranks)
+            _, session_id = heapq.heappop(ranks)
             with self._lock:
                 left = self._counts.get(session_id)
                 found = None if left is None else left.by_minute()
