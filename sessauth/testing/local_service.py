@@ -24,6 +24,8 @@ from ..server.process.supervisor import with_package
 from ..verifier.verifier import ServerBackedVerifier, Verifier
 
 Setting = bool | int | float | str | Sequence[str]
+# A table of settings, or several of one kind: ``identity_providers``.
+Section = Mapping[str, Setting] | Sequence[Mapping[str, object]]
 
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
@@ -55,11 +57,12 @@ class LocalService:
     Each call has 5000 ms. Checks go to the workers, if settings ask for some.
     """
 
-    def __init__(self, settings: Mapping[str, Mapping[str, Setting]] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, Section] | None = None) -> None:
         """Prepare a service; nothing starts before the ``with`` block.
 
         ``settings`` are sections of sessauth.toml (docs/operations/settings.md), such as
-        ``{"audit": {"enabled": True}}``. None: all at their defaults.
+        ``{"audit": {"enabled": True}}``; one that is there several times is a list:
+        ``{"identity_providers": [{"name": "corp", ...}]}``. None: all at their defaults.
         """
         self._settings = settings or {}
         self._opened: ExitStack | None = None
@@ -129,8 +132,11 @@ class LocalService:
     def _start(self) -> subprocess.Popen[bytes]:
         lines = []
         for section, values in self._settings.items():
-            # JSON of a text, a number, a truth value or a list of texts is TOML too.
-            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            if isinstance(values, Mapping):
+                lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+            else:
+                # A key of no table stands before all tables.
+                lines.insert(0, f"{section} = {_toml(values)}")
         (self.home / "sessauth.toml").write_text("\n".join([*lines, ""]), encoding="utf-8")
         passed = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)}
         with (self.home / "server.log").open("wb") as log:
@@ -175,6 +181,16 @@ class LocalService:
         logged = (self.home / "server.log").read_text(encoding="utf-8", errors="replace").strip()
         last = logged.rpartition("\n")[2]
         raise Unavailable(f"the server did not start: {last or why}")
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML has it on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # JSON of a text, a number or a truth value is TOML too.
+    return json.dumps(value)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -360,7 +360,7 @@ def run(write: Write, *, as_json: bool = False) -> int:
     show: Write = _discard if as_json else write
     with open_demo() as demo:
         show("A server with two check workers, a client, and a verifier embedded in this process.")
-        show("Each call is judged by a worker over gRPC and by the embedded verifier. Three latencies in")
+        show("Each call is checked by a worker over gRPC and by the embedded verifier. Three latencies in")
         show("microseconds: over gRPC, embedded at first, embedded when asked again (median of 100).\n")
         for number, (title, scenario) in enumerate(SCENARIOS.items()):
             demo.scenario = title

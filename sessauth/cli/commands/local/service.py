@@ -99,11 +99,14 @@ def _with_workers(settings: Settings, workers: int | None) -> Config:
     return config
 
 
-@click.command(epilog=examples("demo", "demo --console"))
+@click.command(epilog=examples("demo", "demo --identity"))
 @click.option("--console", is_flag=True, help="A console over living sessions instead, until Ctrl-C.")
+@click.option(
+    "--identity", is_flag=True, help="A login, a logout and events of an identity provider instead."
+)
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="With --console: its port.")
 @with_settings
-def demo(settings: Settings, console: bool, port: int) -> None:
+def demo(settings: Settings, console: bool, identity: bool, port: int) -> None:
     """Run six stories against a real server of their own.
 
     Says of each decision whether it was the expected one, and exits with 1 if any was not.
@@ -116,6 +119,10 @@ def demo(settings: Settings, console: bool, port: int) -> None:
 
         run_console(settings, port, lambda text: show([text]))
         return
+    if identity:
+        from ...demo.login_story import run_identity
+
+        click.get_current_context().exit(run_identity(lambda text: show([text]), as_json=settings.json))
     from ...demo import run
 
     click.get_current_context().exit(run(lambda text: show([text]), as_json=settings.json))
