@@ -41,27 +41,27 @@ def table(sessions: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sa-bench-") as place:
         home = Home.make(Path(place, "home"))
         state = home.folder / "state"
-        yield _row(
-            "opened", f"{sessions / _seconds(lambda: _fill(state, sessions)):,.0f} a second, by 1,024 at once"
+        yield row(
+            "opened", f"{sessions / seconds(lambda: fill(state, sessions)):,.0f} a second, by 1,024 at once"
         )
-        yield _row("file", f"{(state / 'data.mdb').stat().st_blocks * 512 / 1e6:,.0f} MB")
+        yield row("file", f"{(state / 'data.mdb').stat().st_blocks * 512 / 1e6:,.0f} MB")
         environment = {"SESSAUTH_HOME": str(home.folder), "SESSAUTH_SERVER_LOG_LEVEL": "ERROR"}
         begin = time.perf_counter()
         with running([*_SERVE, "serve"], home.target, Path(place, "log"), environment) as server:
-            yield _row("start", f"{time.perf_counter() - begin:.1f} s")
+            yield row("start", f"{time.perf_counter() - begin:.1f} s")
             with Client(home.target, credential=home.operators[0]) as client:
                 yield from _asked(client)
-            yield _row("memory", _memory(server.pids[0]))
+            yield row("memory", _memory(server.pids[0]))
             backup = [*_SERVE, "state", "backup", str(Path(place, "backup"))]
-            taken = _seconds(
+            taken = seconds(
                 lambda: subprocess.run(backup, env=os.environ | environment, check=True, capture_output=True)
             )
-            yield _row("backup", f"{taken:.0f} s")
+            yield row("backup", f"{taken:.0f} s")
 
 
 def _asked(client: Client) -> Iterator[str]:
-    ends = [1e3 * _seconds(lambda k=k: _end_ten(client, k)) for k in range(TENS)]
-    yield _row(
+    ends = [1e3 * seconds(lambda k=k: _end_ten(client, k)) for k in range(TENS)]
+    yield row(
         "ten ended by subject", f"p50 {percentile(ends, 0.5):.1f} ms, p99 {percentile(ends, 0.99):.1f} ms"
     )
     for words, terms in (
@@ -69,8 +69,8 @@ def _asked(client: Client) -> Iterator[str]:
         ("of a subject", {"subject": "user-7"}),
         ("of an owner", {"owner": "fleet-3"}),
     ):
-        lists = [1e3 * _seconds(lambda terms=terms: client.list_sessions(**terms)) for _ in range(LISTS)]
-        yield _row(
+        lists = [1e3 * seconds(lambda terms=terms: client.list_sessions(**terms)) for _ in range(LISTS)]
+        yield row(
             f"a page of a list, {words}", f"p50 {percentile(lists, 0.5):.0f} ms, slowest {max(lists):.0f} ms"
         )
 
@@ -81,7 +81,8 @@ def _end_ten(client: Client, number: int) -> None:
         raise RuntimeError(f"{ended} sessions ended, not 10")
 
 
-def _fill(state: Path, sessions: int) -> None:
+def fill(state: Path, sessions: int) -> None:
+    """Open so many sessions, and those of subjects of ten."""
     scopes = [dict(Scope.parse(text).to_record()) for text in _CEILING]
     waiting: deque[Future[Any]] = deque()
     with StateWriter.open(state, map_size=_MAP_BYTES) as writer:
@@ -103,7 +104,8 @@ def _openings(sessions: int, scopes: list[dict[str, object]]) -> Iterator[Change
         yield open_session(f"ten-{number}", os.urandom(16), scopes, **who, **terms)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long some work takes."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
@@ -116,7 +118,8 @@ def _memory(pid: int) -> str:
     return f"{own:,.0f} MB of its own, {mapped:,.0f} MB of files"
 
 
-def _row(name: str, value: str) -> str:
+def row(name: str, value: str) -> str:
+    """Return a row of a table in Markdown."""
     return f"| {name} | {value} |"
 
 

@@ -48,6 +48,7 @@ class SessionsPage(Handlers):
         ranking = ("denied", MOST_DENIED, "") if newest else (sort, RANKED, wanted)
         # The strip is asked for while the rows are read.
         asked = asyncio.ensure_future(self._activity(*ranking))
+        await asyncio.sleep(0)
         if newest:
             found = board.find(wanted, status)
         else:

@@ -133,10 +133,10 @@ class LocalService:
         lines = []
         for section, values in self._settings.items():
             if isinstance(values, Mapping):
-                lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+                lines += [f"[{section}]", *(f"{key} = {toml_text(value)}" for key, value in values.items())]
             else:
                 # A key of no table stands before all tables.
-                lines.insert(0, f"{section} = {_toml(values)}")
+                lines.insert(0, f"{section} = {toml_text(values)}")
         (self.home / "sessauth.toml").write_text("\n".join([*lines, ""]), encoding="utf-8")
         passed = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)}
         with (self.home / "server.log").open("wb") as log:
@@ -183,12 +183,12 @@ class LocalService:
         raise Unavailable(f"the server did not start: {last or why}")
 
 
-def _toml(value: object) -> str:
+def toml_text(value: object) -> str:
     """Return a value as TOML has it on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml_text(each)}" for key, each in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_text, value)) + "]"
     # JSON of a text, a number or a truth value is TOML too.
     return json.dumps(value)
 

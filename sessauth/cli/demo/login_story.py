@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -43,6 +43,7 @@ _WAIT_S: Final = 10.0
 _PAUSE_S: Final = 0.001
 _RISK: Final = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change"
 _DISABLED: Final = "https://schemas.openid.net/secevent/risc/event-type/account-disabled"
+_FORM: Final = "application/x-www-form-urlencoded"
 _LOGOUT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 
@@ -70,7 +71,7 @@ class IdentityStep:
 
 
 class DemoProvider:
-    """An identity provider: a key, and what it signs."""
+    """An identity provider: a key, and what it signs about its users."""
 
     def __init__(self) -> None:
         """Make the key. Raises UsageError without ``sessauth[identity]``."""
@@ -79,7 +80,6 @@ class DemoProvider:
         except ImportError:
             raise UsageError("this demo needs sessauth[identity]: install that extra") from None
         self._key = ECKey.generate_key("P-256", {"kid": "demo"})
-        self.public = json.dumps({"keys": [self._key.as_dict(private=False)]})
 
     def sign(self, typ: str, **claims: object) -> str:
         """Return a JWT of the provider that was issued now."""
@@ -88,29 +88,56 @@ class DemoProvider:
         stated = {"iss": ISSUER, "iat": _now_s(), "jti": secrets.token_hex(8), **claims}
         return jwt.encode({"alg": "ES256", "kid": "demo", "typ": typ}, stated, self._key)
 
-    def id_token(self, sid: str, login_s: int) -> str:
-        """Return an ID token of a login of Ann, as a refresh gives it at any time."""
-        expires = _now_s() + 600
-        return self.sign("JWT", sub="ann", aud="desk", sid=sid, auth_time=login_s, exp=expires)
+    def settings(self, key_file: Path) -> dict[str, object]:
+        """Return the provider's entry in a server's settings; its public key is written to ``key_file``."""
+        key_file.write_text(json.dumps({"keys": [self._key.as_dict(private=False)]}))
+        return {
+            "name": "corp",
+            "issuer": ISSUER,
+            "audience": SERVICE,
+            "clients": ["desk"],
+            "jwks_file": str(key_file),
+            "grants": [{"ceiling": [CEILING]}],
+        }
 
-    def event(self, kind: str, **content: object) -> str:
-        """Return a security event about Ann."""
-        named = {"format": "iss_sub", "iss": ISSUER, "sub": "ann"}
+    def id_token(self, user: str, sid: str, login_s: int) -> str:
+        """Return an ID token of a login of a user, as a refresh gives it at any time."""
+        expires = _now_s() + 600
+        return self.sign("JWT", sub=user, aud="desk", sid=sid, auth_time=login_s, exp=expires)
+
+    def logout(self, sid: str) -> str:
+        """Return the form that says that a login is over."""
+        claims = {"aud": "desk", "sid": sid, "exp": _now_s() + 120, "events": {_LOGOUT: {}}}
+        return urlencode({"logout_token": self.sign("logout+jwt", **claims)})
+
+    def event(self, user: str, kind: str, **content: object) -> str:
+        """Return a security event about a user."""
+        named = {"format": "iss_sub", "iss": ISSUER, "sub": user}
         return self.sign("secevent+jwt", aud=SERVICE, sub_id=named, events={kind: content})
 
 
-class _UnixConnection(HTTPConnection):
-    """HTTP over the socket of the program that carries statements."""
+class CarrierConnection(HTTPConnection):
+    """A provider's connection to the program that carries statements, over its socket."""
 
     def __init__(self, path: Path) -> None:
+        """Connect at the first statement."""
         super().__init__("localhost", timeout=_WAIT_S)
-        self._path = str(path)
+        self.path = path
 
     def connect(self) -> None:
         """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(_WAIT_S)
-        self.sock.connect(self._path)
+        self.sock.connect(str(self.path))
+
+    def post(self, path: str, body: str) -> None:
+        """Send a statement. Raises Unavailable unless the server has made the change that it asks for."""
+        kind = "application/secevent+jwt" if path.startswith("/events/") else _FORM
+        self.request("POST", path, body, {"Content-Type": kind})
+        with self.getresponse() as response:
+            response.read()
+        if response.status not in (200, 202):
+            raise Unavailable(f"the statement was answered with {response.status}")
 
 
 @dataclass
@@ -120,7 +147,7 @@ class IdentityDemo:
     client: Client
     provider: DemoProvider
     gateways: list[ServerBackedVerifier]
-    statements: Path
+    statements: CarrierConnection
     show: Callable[[str], None]
     steps: list[IdentityStep] = field(default_factory=list)
 
@@ -131,17 +158,6 @@ class IdentityDemo:
         timing = f"{ms:7.1f} ms" if ms else f"{'':10}"
         wrong = "" if done.as_expected else f"  NOT AS EXPECTED: {expected}"
         self.show(f"  {result:20}{timing}  {step}{wrong}")
-
-    def send(self, path: str, kind: str, body: str) -> None:
-        """Send a statement as the provider does. Raises Unavailable for an answer that is no success."""
-        connection = _UnixConnection(self.statements)
-        try:
-            connection.request("POST", path, body, {"Content-Type": kind})
-            status = connection.getresponse().status
-        finally:
-            connection.close()
-        if status not in (200, 202):
-            raise Unavailable(f"the statement was answered with {status}")
 
     def check(self, step: str, token: Token, expected: Reason, since: float = 0.0) -> None:
         """Check a call at each gateway until all answer as expected. ``since``: what began to count then."""
@@ -178,7 +194,7 @@ def _play(demo: IdentityDemo) -> None:
             f"{agent}, with the ID token of the {device}",
             "opened",
             subject=agent,
-            identity_token=provider.id_token(device, login_s),
+            identity_token=provider.id_token("ann", device, login_s),
         )
         tokens[agent] = client.mint(session_id, [CEILING], [AUDIENCE], ending="open")
     sub_agent = tokens["agent:laptop"].attenuate(scopes=["read:files/ann/*"], label="sub-agent")
@@ -190,27 +206,26 @@ def _play(demo: IdentityDemo) -> None:
     demo.show("\nThe provider finds her account at risk, and then not any more.")
     for level, expected in (("HIGH", Reason.SESSION_SUSPENDED), ("LOW", Reason.ALLOWED)):
         began = time.perf_counter()
-        event = provider.event(_RISK, current_level=level, event_timestamp=_now_s())
-        demo.send("/events/corp", "application/secevent+jwt", event)
+        event = provider.event("ann", _RISK, current_level=level, event_timestamp=_now_s())
+        demo.statements.post("/events/corp", event)
         demo.check(f"risk {level}: sub-agent", held["its sub-agent"], expected, began)
 
     demo.show("\nAnn logs out on her laptop.")
-    logout = provider.sign("logout+jwt", aud="desk", sid="laptop", exp=_now_s() + 60, events={_LOGOUT: {}})
     began = time.perf_counter()
-    demo.send("/logout/corp", "application/x-www-form-urlencoded", urlencode({"logout_token": logout}))
+    demo.statements.post("/logout/corp", provider.logout("laptop"))
     demo.check("the laptop's agent", held["agent:laptop"], Reason.SESSION_ENDED, began)
     demo.check("its sub-agent", held["its sub-agent"], Reason.SESSION_ENDED)
     demo.check("the phone's agent goes on", held["agent:phone"], Reason.ALLOWED)
-    refreshed = provider.id_token("laptop", login_s)
+    refreshed = provider.id_token("ann", "laptop", login_s)
     demo.open(
         "an agent with a refreshed token of the laptop", "IDENTITY_CUT", subject="a", identity_token=refreshed
     )
 
     demo.show("\nHer account is disabled.")
     began = time.perf_counter()
-    demo.send("/events/corp", "application/secevent+jwt", provider.event(_DISABLED))
+    demo.statements.post("/events/corp", provider.event("ann", _DISABLED))
     demo.check("the phone's agent", held["agent:phone"], Reason.SESSION_ENDED, began)
-    later = provider.id_token("desk", _now_s() + 1)
+    later = provider.id_token("ann", "desk", _now_s() + 1)
     demo.open("an agent with a new login", "IDENTITY_CUT", subject="a", identity_token=later)
 
 
@@ -226,30 +241,32 @@ def _not_closed(client: Client) -> list[str]:
 
 
 @contextmanager
-def _carrier(service: LocalService) -> Iterator[Path]:
-    """Run the program that carries statements; yield its socket. Raises Unavailable if it does not start."""
-    credential = service.home / "statements.credential"
-    listening = service.home / "statements.sock"
-    text = CredentialFile(service.home / "state" / "credentials.toml").add("corp", "security-events", ())
+def carrier(home: Path) -> Iterator[CarrierConnection]:
+    """Run the program that carries statements to the server of a home folder; yield a connection to it.
+
+    Raises Unavailable if it does not start.
+    """
+    credential, listening = home / "statements.credential", home / "statements.sock"
     credential.touch(mode=0o600)
-    credential.write_text(text)
-    command = [sys.executable, "-m", "sessauth.cli.main", "--home", str(service.home)]
+    credential.write_text(CredentialFile(home / "state" / "credentials.toml").add("corp", "security-events"))
+    command = [sys.executable, "-m", "sessauth.cli.main", "--home", str(home)]
     command += ["--credential-file", str(credential), "gateway", "security-events", "--listen"]
     with (
-        (service.home / "statements.log").open("w+b") as log,
-        subprocess.Popen([*command, str(listening)], stdout=log, stderr=log) as carrier,
+        (home / "statements.log").open("w+b") as log,
+        subprocess.Popen([*command, str(listening)], stdout=log, stderr=log) as program,
     ):
         try:
             until = time.monotonic() + 3 * _WAIT_S
             while not listening.exists():
-                if carrier.poll() is not None or time.monotonic() > until:
+                if program.poll() is not None or time.monotonic() > until:
                     log.seek(0)
                     cause = log.read().decode(errors="replace").strip().rpartition("\n")[2]
                     raise Unavailable(f"the program that carries statements did not start: {cause}")
                 time.sleep(10 * _PAUSE_S)
-            yield listening
+            with closing(CarrierConnection(listening)) as connection:
+                yield connection
         finally:
-            carrier.terminate()
+            program.terminate()
 
 
 def run_identity(write: Callable[[str], None], *, as_json: bool = False) -> int:
@@ -259,27 +276,16 @@ def run_identity(write: Callable[[str], None], *, as_json: bool = False) -> int:
     without ``sessauth[identity]``, Unavailable if a part does not start.
     """
     provider = DemoProvider()
-    opened = ExitStack()
-    keys = Path(opened.enter_context(TemporaryDirectory())) / "corp.json"
-    keys.write_text(provider.public)
-    corp: Mapping[str, object] = {
-        "name": "corp",
-        "issuer": ISSUER,
-        "audience": SERVICE,
-        "clients": ["desk"],
-        "jwks_file": str(keys),
-        "grants": [{"ceiling": [CEILING]}],
-    }
-    with opened:
-        service = opened.enter_context(LocalService({"identity_providers": [corp]}))
-        statements = opened.enter_context(_carrier(service))
+    with ExitStack() as opened:
+        keys = Path(opened.enter_context(TemporaryDirectory())) / "corp.json"
+        service = opened.enter_context(LocalService({"identity_providers": [provider.settings(keys)]}))
+        statements = opened.enter_context(carrier(service.home))
         gateways = [
             opened.enter_context(service.verifier(AUDIENCE, register_as=f"{AUDIENCE}-{number}"))
             for number in range(1, GATEWAYS + 1)
         ]
-        demo = IdentityDemo(
-            service.client, provider, gateways, statements, (lambda _: None) if as_json else write
-        )
+        show = (lambda _: None) if as_json else write
+        demo = IdentityDemo(service.client, provider, gateways, statements, show)
         _play(demo)
         left = _not_closed(service.client)
         sessions = len(service.client.list_sessions(page_size=100).sessions)
