@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -54,7 +55,7 @@ def table(sessions: int, users: int) -> Iterator[str]:
         opened.enter_context(running(serve, home.target, place / "log", environment))
         client = opened.enter_context(Client(home.target, credential=home.operators[0]))
         statements = opened.enter_context(carrier(home.folder))
-        names = range(users)
+        numbers = iter(range(users))
         begin = time.perf_counter()
         held = asyncio.run(_open(home, provider, users))
         yield row(
@@ -66,28 +67,34 @@ def table(sessions: int, users: int) -> Iterator[str]:
             for _ in range(GATEWAYS)
         ]
 
-        def timed(stop: Callable[[int], object], numbers: Iterator[int]) -> tuple[list[float], list[float]]:
+        def timed(prepare: Callable[[int], Callable[[], object]]) -> tuple[list[float], list[float]]:
             """Stop agents one by one; return ms until the answer, and until the last gateway denies."""
             answered, denied = [], []
-            for number in numbers:
+            for number in islice(numbers, SINGLY):
+                stop = prepare(number)
                 _require(gateways, held[number], allowed=True)
                 begin = time.perf_counter()
-                stop(number)
+                stop()
                 answered.append((time.perf_counter() - begin) * _MS)
                 _require(gateways, held[number], allowed=False)
                 denied.append((time.perf_counter() - begin) * _MS)
             return answered, denied
 
-        numbers = iter(names)
-        for name, stop in (
-            ("end by id", lambda number: client.end(held[number].session_id)),
-            ("logout", lambda number: statements.post("/logout/corp", provider.logout(f"s{number}"))),
-            (
-                "session-revoked, pushed",
-                lambda number: statements.post("/events/corp", provider.event(f"u{number}", _REVOKED)),
-            ),
+        def ending(number: int) -> Callable[[], object]:
+            return partial(client.end, held[number].session_id)
+
+        def logging_out(number: int) -> Callable[[], object]:
+            return partial(statements.post, "/logout/corp", provider.logout(f"s{number}"))
+
+        def revoking(number: int) -> Callable[[], object]:
+            return partial(statements.post, "/events/corp", provider.event(f"u{number}", _REVOKED))
+
+        for name, prepare in (
+            ("end by id", ending),
+            ("logout", logging_out),
+            ("session-revoked, pushed", revoking),
         ):
-            answered, denied = timed(stop, islice(numbers, SINGLY))
+            answered, denied = timed(prepare)
             yield row(f"{name}: until it is answered", _times(answered))
             yield row(f"{name}: until {GATEWAYS} gateways deny", _times(denied))
         left = list(numbers)
