@@ -13,7 +13,7 @@ from sessauth.v1 import identity_service_pb2 as identity_pb
 from sessauth.v1 import session_service_pb2 as pb
 from tests.support.carried import OneEngine
 from tests.support.cluster_servers import two_servers
-from tests.support.identity_tokens import ISSUER, claims, public_jwk, signed
+from tests.support.identity_tokens import ISSUER, SERVICE, bound_to, claims, key_proof, public_jwk, signed
 from tests.support.service import RpcError, home_folder
 
 OPEN = "SessionService/OpenSession"
@@ -57,6 +57,30 @@ def test_a_server_that_follows_hands_a_token_on(engine: OneEngine) -> None:
     assert len({session.parent_id for session in sessions}) == 1
     assert kept[0] == kept[1]
     assert (refused.value.word, refused.value.field) == ("IDENTITY_SESSION_ENDED", "identity_token")
+
+
+def test_a_proof_counts_once_in_the_whole_cluster(engine: OneEngine) -> None:
+    """The leader remembers those that were used, by whichever server they come."""
+    with home_folder() as home:
+        settings = provider_settings(home)
+        settings["identity_providers"][0] |= {"proof_origin": SERVICE, "algorithms": ["RS256", "ES256"]}
+        with two_servers(home, ["127.0.0.1:1"], settings, settings) as (one, two):
+            now = time.time()
+            token = signed(claims(iat=now, exp=now + 300, auth_time=now - 60, cnf=bound_to("ES256")))
+            words = []
+            for first, second in ((one, two), (two, one)):
+                request = pb.OpenSessionRequest(
+                    subject="agent:a",
+                    ceiling=["read:**"],
+                    identity_token=token,
+                    identity_proof=key_proof(token, iat=time.time()),
+                )
+                assert first.operator.call(OPEN, request).session.parent_id
+                with pytest.raises(RpcError) as refused:
+                    second.operator.call(OPEN, request)
+                words.append((refused.value.word, refused.value.field))
+
+    assert words == [("IDENTITY_REPLAYED", "identity_proof")] * 2
 
 
 def test_a_server_that_follows_hands_a_statement_on(engine: OneEngine) -> None:

@@ -88,6 +88,7 @@ class IdentityProvider:
     max_age_ms: int = 43_200_000
     max_session_ms: int = 28_800_000
     lease_ms: int = 900_000
+    proof_origin: str = ""
     grants: tuple[Grant, ...] = ()
 
     @classmethod
@@ -136,8 +137,10 @@ class IdentityProvider:
             raise ConfigError(f"{where}.jwks_file: is required: a trust domain has no discovery document")
         if self.events_issuer and not (self.events_jwks_uri or self.events_jwks_file):
             raise ConfigError(f"{where}.events_jwks_uri: is required beside events_issuer")
-        for key in ("issuer", "jwks_uri", "events_issuer", "events_jwks_uri"):
+        for key in ("issuer", "jwks_uri", "events_issuer", "events_jwks_uri", "proof_origin"):
             self._check_address(where, key)
+        if self.proof_origin and urlsplit(self.proof_origin).path:
+            raise ConfigError(f"{where}.proof_origin: must be https://HOST[:PORT] and no more")
         for key in ("max_age_ms", "max_session_ms"):
             if getattr(self, key) < 1000:
                 raise ConfigError(f"{where}.{key}: must be at least 1000")
