@@ -130,7 +130,7 @@ def test_a_login_is_renewed_by_a_proof_for_that(desk: Client, clock: FixedClock)
 
 
 def test_a_proof_without_its_token_is_refused(desk: Client, clock: FixedClock) -> None:
-    """Whoever sends one means a login, and must not get a session without."""
+    """A caller who sends one means a login, and must not get a session without."""
     token = bound(clock)
 
     with pytest.raises(UsageError, match="identity_proof"):

@@ -127,7 +127,7 @@ def test_a_token_of_a_certificate_counts_beside_it_alone() -> None:
 
     def judged(confirmation: dict[str, str], certificate: str) -> ProvenIdentity:
         token = signed(claims(cnf=confirmation))
-        return verify(token, PROVIDERS, lambda *_: key_set(), NOW_MS, Possession(certificate))
+        return verify(token, PROVIDERS, lambda *_: key_set(), NOW_MS, Possession(certificate).require)
 
     assert judged(bound, "A" * 43).subject == "ann"
     for confirmation, certificate in ((bound, ""), (bound, "B" * 43), (both, "A" * 43), ({}, "")):

@@ -43,7 +43,8 @@ def proven(
 ) -> ProvenIdentity:
     """Return what a token proves beside a proof."""
     providers = (provider(**settings),) if settings else (PROVIDER,)
-    return verify(token, providers, lambda *_: key_set(), NOW_MS, Possession(certificate, proof, path))
+    shown = Possession(certificate, proof, path)
+    return verify(token, providers, lambda *_: key_set(), NOW_MS, shown.require)
 
 
 def fault_of(token: str, proof: str, **more: Any) -> str:

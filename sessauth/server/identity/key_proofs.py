@@ -27,7 +27,7 @@ from ...reasons import Reason
 from ...state.host.proof_keys import replay_path
 from .key_sets import PublicKeys
 from .providers import IdentityProvider
-from .tokens import REFUSED_HEADERS, IdentityFault, malformed, read_parts, text_claim, time_claim
+from .tokens import REFUSED_HEADERS, IdentityFault, KeyProof, malformed, read_parts, text_claim, time_claim
 
 MAX_PROOF_BYTES: Final = 8 * 1024
 _MEMORY: Final = b"key-proof"
@@ -80,15 +80,6 @@ class Possession:
         except IdentityRefused as refusal:
             # One word for all that is wrong with it.
             raise _refused(f"{_FIELD}: {str(refusal).partition(': ')[2]}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyProof:
-    """A proof that stands, and that may have been used. ``issued_at_ms`` is in ms since 1970."""
-
-    thumbprint: bytes
-    id: str
-    issued_at_ms: int
 
 
 def _refused(detail: str, fault: IdentityFault = IdentityFault.PROOF_REQUIRED) -> IdentityRefused:

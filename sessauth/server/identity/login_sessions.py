@@ -193,7 +193,7 @@ class LoginSessions:
             return self._keys.keys(provider, kid)
 
         now_ms = self._writer.now_ms()
-        identity = verify(token, self._providers, keys_of, now_ms, shown)
+        identity = verify(token, self._providers, keys_of, now_ms, shown.require)
         terms = map_identity(identity)
         if terms.ends_at_ms <= now_ms:
             raise _refused(

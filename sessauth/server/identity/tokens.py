@@ -13,16 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..._fast.codec import base64url
 from ...errors import IdentityRefused, StateError
 from ...state.rules.validation import RuleViolation, require_text
 from .key_sets import PublicKeys, read_object
 from .providers import IdentityProvider
-
-if TYPE_CHECKING:
-    from .key_proofs import KeyProof, Possession
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 MAX_SKEW_MS: Final = 30_000
@@ -61,6 +58,18 @@ class TokenKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyProof:
+    """A proof by the key that a token is bound to: it stands, and may have been used before.
+
+    ``id`` is its name, unique for the key. ``issued_at_ms`` is in ms since 1970.
+    """
+
+    thumbprint: bytes
+    id: str
+    issued_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProvenIdentity:
     """The statement of a provider whose signature stands. Times are in ms since 1970.
 
@@ -88,6 +97,8 @@ class ProvenIdentity:
 
 
 KeysOf = Callable[[IdentityProvider, str], PublicKeys]
+# Gets claims, token, provider and time: requires all keys that the token is bound to, and returns the proof.
+RequirePossession = Callable[[Mapping[str, Any], bytes, IdentityProvider, int], KeyProof | None]
 
 
 def verify(
@@ -95,22 +106,22 @@ def verify(
     providers: Sequence[IdentityProvider],
     keys_of: KeysOf,
     now_ms: int,
-    shown: Possession | None = None,
+    possession: RequirePossession | None = None,
 ) -> ProvenIdentity:
     """Return what a token proves at a time. ``keys_of`` returns a provider's keys; one of them is asked for.
 
-    ``shown`` are the keys that the caller shows; without it a token that is bound to one proves nothing.
-    Raises IdentityRefused, and what ``keys_of`` raises.
+    Without ``possession`` a token that is bound to a key proves nothing. Raises IdentityRefused, and what
+    ``keys_of`` raises.
     """
     statement = read_signed(token, providers, keys_of)
     provider, header, claims = statement
     kind = _kind_of(statement)
     _check_parties(claims, provider, kind)
-    if "cnf" in claims and shown is None:
+    if "cnf" in claims and possession is None:
         raise IdentityRefused(
             IdentityFault.PROOF_REQUIRED, "cnf: the token is bound to a key that this call does not prove"
         )
-    proof = None if shown is None else shown.require(claims, _bytes(token), provider, now_ms)
+    proof = None if possession is None else possession(claims, _bytes(token), provider, now_ms)
     issued_ms, expires_ms = _times(claims, provider, kind, now_ms)
     login_ms = _login_time(claims, provider, kind, issued_ms, now_ms)
     subject, client = text_claim(claims, "sub"), _client(claims)
