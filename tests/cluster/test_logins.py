@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from sessauth.v1 import identity_service_pb2 as identity_pb
 from sessauth.v1 import session_service_pb2 as pb
+from tests.cli.conftest import COMMAND, invoke
 from tests.support.carried import OneEngine
-from tests.support.cluster_servers import two_servers
+from tests.support.cluster_servers import ClusterServer, two_servers
 from tests.support.identity_tokens import ISSUER, SERVICE, bound_to, claims, key_proof, public_jwk, signed
 from tests.support.service import RpcError, home_folder
 
@@ -117,3 +119,40 @@ def test_a_state_for_verification_is_the_leaders(engine: OneEngine) -> None:
             state = two.operator.call("IdentityService/AskStream", request).state
             assert one.control is not None
             assert state in one.control.subsystems.logins.streams._streams["corp"].states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("differ", [False, True])
+def test_servers_of_other_settings_are_found(engine: OneEngine, differ: bool) -> None:
+    """The status has a digest of the providers, which the doctor compares; files may lie elsewhere."""
+    with home_folder() as home:
+        settings = provider_settings(home)
+        (home / "moved.json").write_text((home / "corp.json").read_text())
+        changed = {"clients": ["desk", "mail"]} if differ else {"jwks_file": str(home / "moved.json")}
+        other = {"identity_providers": [{**settings["identity_providers"][0], **changed}]}
+        with two_servers(home, ["127.0.0.1:1"], settings, other) as servers:
+            (one, line, _), (two, _, findings) = map(_diagnosis, servers)
+
+    assert one in line
+    assert (one != two) is differ
+    # The rows have the address of the server that leads.
+    assert ["server/two and server/one differ" in words for words in findings] == [True] * differ
+
+
+def _diagnosis(server: ClusterServer) -> tuple[str, str, list[str]]:
+    """Return the digest and the line of ``status``, and the findings of ``doctor`` on providers' settings."""
+    config = server.config
+    lines = ["[tcp]", f'address = "{config.tcp.address}"', "insecure_tcp = true", "[cluster]"]
+    lines += [f'name = "{config.cluster.name}"', f'address = "{config.cluster.address}"']
+    lines += ['engine = ["127.0.0.1:1"]', "insecure_engine = true"]
+    (config.home / "sessauth.toml").write_text("\n".join(lines) + "\n")
+    file = config.home / "operator.credential"
+    file.write_text(server.operator.credential + "\n")
+    file.chmod(0o600)
+    status, shown = (invoke("--home", config.home, "status", *more) for more in (("--json",), ()))
+    line = next(line for line in shown.out.splitlines() if line.startswith("identity"))
+    # In a process of its own: this one writes the state.
+    command = [*COMMAND, "--home", str(config.home), "doctor", "--json"]
+    findings = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["findings"]
+    found = [each["words"] for each in findings if each["id"] == "identity_settings"]
+    return status.json["identity_settings"], line, found
