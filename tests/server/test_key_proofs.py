@@ -76,6 +76,17 @@ def test_a_proof_of_another_maker_stands(algorithm: str) -> None:
     assert proven(token, jwt.encode(header, stated, key)).proof is not None
 
 
+def test_a_proof_by_pyjwt_stands() -> None:
+    """The form is that of a third library too."""
+    maker = pytest.importorskip("jwt", reason="needs PyJWT, which is no dependency: pip install pyjwt")
+    stated = json.loads(_payload(made()))
+    jwk = json.loads(maker.algorithms.ECAlgorithm.to_jwk(private_key("ES256").public_key()))
+    headers = {"typ": "dpop+jwt", "jwk": jwk}
+
+    text = maker.encode(stated, private_key("ES256"), "ES256", headers=headers)
+    assert proven(TOKEN, text).proof is not None
+
+
 def _payload(token: str) -> bytes:
     text = token.split(".")[1]
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
