@@ -135,18 +135,24 @@ def read_text(source: str, name: str) -> str:
         raise UsageError(f"{name}: {source} holds no text") from None
 
 
-def read_identity_token(source: str) -> str:
-    """Return the identity provider's token in a file, or on stdin for ``-``.
+def read_identity(source: str, name: str) -> str:
+    """Return the token of an identity provider, or the proof for one, in a file or on stdin for ``-``.
 
-    Raises UsageError for a token given as the argument itself, which is not repeated, and as
-    :func:`read_text`.
+    Empty for an empty ``source``. Raises UsageError naming ``name`` for a token given as the argument itself,
+    which is not repeated, for an empty file, and as :func:`read_text`.
     """
     if source.startswith("eyJ") and source.count(".") == 2:
         raise UsageError(
-            "--identity-token: a token as an argument shows in ps and in the shell's history; give a file "
+            f"{name}: a token as an argument shows in ps and in the shell's history; give a file "
             "that holds it, or - for stdin"
         )
-    return read_text(source, "--identity-token")
+    if not source:
+        return ""
+    text = read_text(source, name)
+    if not text:
+        # Without it the call would do something else: open a session of no login.
+        raise UsageError(f"{name}: {source} is empty")
+    return text
 
 
 def read_catalogue(source: str, name: str) -> ToolCatalog:

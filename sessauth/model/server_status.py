@@ -17,6 +17,8 @@ class ServerStatus:
     the cluster. ``not_ready``, ``brake``, ``cluster_brake``, ``clock_suspect``, ``alarm`` and ``audit_fault``
     are causes, empty if there is none. ``checks`` and ``denials`` count the last ``minute_ms``, which is 0
     if they are not counted. ``audit_head`` is the chain of the audit's last line on the disk, in hex.
+    ``identity_settings`` is a digest of the settings of its identity providers, to compare with another
+    server's: ``none`` without them, empty if the server does not say.
     """
 
     version: str = ""
@@ -49,6 +51,7 @@ class ServerStatus:
     audit_lines: int = 0
     audit_head: str = ""
     audit_fault: str = ""
+    identity_settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)

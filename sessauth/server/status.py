@@ -162,7 +162,9 @@ def field_of(error: BaseException) -> str:
     if isinstance(error, errors.ServerError):
         return error.field
     if isinstance(error, errors.IdentityRefused):
-        return "subject" if error.fault == "IDENTITY_REQUIRED" else "identity_token"
+        if error.fault == "IDENTITY_REQUIRED":
+            return "subject"
+        return "identity_proof" if ": identity_proof: " in str(error) else "identity_token"
     match = FIELD.match(error.detail) if isinstance(error, errors.Rejected) else None
     return match.group(1) if match else ""
 

@@ -71,7 +71,7 @@ class Session(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., lease_deadline_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ..., open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., observe: bool = ..., enforced_at_ms: _Optional[int] = ..., inherited_from: _Optional[bytes] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids", "observe", "mint", "identity_token")
+    __slots__ = ("request_id", "subject", "purpose", "ceiling", "facts", "labels", "ttl_ms", "lease_ms", "parent_id", "owner", "issuer_key_ids", "observe", "mint", "identity_token", "identity_proof")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class OpenSessionRequest(_message.Message):
     OBSERVE_FIELD_NUMBER: _ClassVar[int]
     MINT_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_PROOF_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     subject: str
     purpose: str
@@ -107,7 +108,8 @@ class OpenSessionRequest(_message.Message):
     observe: bool
     mint: _token_service_pb2.MintRequest
     identity_token: str
-    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., ceiling: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., owner: _Optional[str] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., observe: bool = ..., mint: _Optional[_Union[_token_service_pb2.MintRequest, _Mapping]] = ..., identity_token: _Optional[str] = ...) -> None: ...
+    identity_proof: str
+    def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., ceiling: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[_record_pb2.Fact, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., parent_id: _Optional[bytes] = ..., owner: _Optional[str] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., observe: bool = ..., mint: _Optional[_Union[_token_service_pb2.MintRequest, _Mapping]] = ..., identity_token: _Optional[str] = ..., identity_proof: _Optional[str] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session", "revision", "token")
@@ -167,12 +169,14 @@ class ListSessionsResponse(_message.Message):
     def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class KeepAliveRequest(_message.Message):
-    __slots__ = ("session_id", "identity_token")
+    __slots__ = ("session_id", "identity_token", "identity_proof")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_PROOF_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     identity_token: str
-    def __init__(self, session_id: _Optional[bytes] = ..., identity_token: _Optional[str] = ...) -> None: ...
+    identity_proof: str
+    def __init__(self, session_id: _Optional[bytes] = ..., identity_token: _Optional[str] = ..., identity_proof: _Optional[str] = ...) -> None: ...
 
 class KeepAliveResponse(_message.Message):
     __slots__ = ("lease_deadline_ms",)

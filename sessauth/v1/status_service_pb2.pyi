@@ -9,7 +9,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("version", "uptime_ms", "role", "host", "revision", "not_ready", "workers", "ready_workers", "worker_restarts", "active_sessions", "suspended_sessions", "ended_sessions", "minute_ms", "checks", "denials", "brake", "cluster_brake", "clock_suspect", "fresh", "record", "alarm", "state_used_bytes", "state_map_bytes", "disk_free_bytes", "disk_bytes", "certificate_ends_at_ms", "audit_stream", "audit_lines", "audit_head", "audit_fault")
+    __slots__ = ("version", "uptime_ms", "role", "host", "revision", "not_ready", "workers", "ready_workers", "worker_restarts", "active_sessions", "suspended_sessions", "ended_sessions", "minute_ms", "checks", "denials", "brake", "cluster_brake", "clock_suspect", "fresh", "record", "alarm", "state_used_bytes", "state_map_bytes", "disk_free_bytes", "disk_bytes", "certificate_ends_at_ms", "audit_stream", "audit_lines", "audit_head", "audit_fault", "identity_settings")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class GetStatusResponse(_message.Message):
     AUDIT_LINES_FIELD_NUMBER: _ClassVar[int]
     AUDIT_HEAD_FIELD_NUMBER: _ClassVar[int]
     AUDIT_FAULT_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_SETTINGS_FIELD_NUMBER: _ClassVar[int]
     version: str
     uptime_ms: int
     role: str
@@ -70,4 +71,5 @@ class GetStatusResponse(_message.Message):
     audit_lines: int
     audit_head: str
     audit_fault: str
-    def __init__(self, version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., role: _Optional[str] = ..., host: _Optional[str] = ..., revision: _Optional[int] = ..., not_ready: _Optional[str] = ..., workers: _Optional[int] = ..., ready_workers: _Optional[int] = ..., worker_restarts: _Optional[int] = ..., active_sessions: _Optional[int] = ..., suspended_sessions: _Optional[int] = ..., ended_sessions: _Optional[int] = ..., minute_ms: _Optional[int] = ..., checks: _Optional[int] = ..., denials: _Optional[int] = ..., brake: _Optional[str] = ..., cluster_brake: _Optional[str] = ..., clock_suspect: _Optional[str] = ..., fresh: bool = ..., record: _Optional[int] = ..., alarm: _Optional[str] = ..., state_used_bytes: _Optional[int] = ..., state_map_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., certificate_ends_at_ms: _Optional[int] = ..., audit_stream: _Optional[str] = ..., audit_lines: _Optional[int] = ..., audit_head: _Optional[str] = ..., audit_fault: _Optional[str] = ...) -> None: ...
+    identity_settings: str
+    def __init__(self, version: _Optional[str] = ..., uptime_ms: _Optional[int] = ..., role: _Optional[str] = ..., host: _Optional[str] = ..., revision: _Optional[int] = ..., not_ready: _Optional[str] = ..., workers: _Optional[int] = ..., ready_workers: _Optional[int] = ..., worker_restarts: _Optional[int] = ..., active_sessions: _Optional[int] = ..., suspended_sessions: _Optional[int] = ..., ended_sessions: _Optional[int] = ..., minute_ms: _Optional[int] = ..., checks: _Optional[int] = ..., denials: _Optional[int] = ..., brake: _Optional[str] = ..., cluster_brake: _Optional[str] = ..., clock_suspect: _Optional[str] = ..., fresh: bool = ..., record: _Optional[int] = ..., alarm: _Optional[str] = ..., state_used_bytes: _Optional[int] = ..., state_map_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., certificate_ends_at_ms: _Optional[int] = ..., audit_stream: _Optional[str] = ..., audit_lines: _Optional[int] = ..., audit_head: _Optional[str] = ..., audit_fault: _Optional[str] = ..., identity_settings: _Optional[str] = ...) -> None: ...

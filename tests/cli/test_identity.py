@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.identity_tokens import claims, public_jwk, signed
+from tests.support.identity_tokens import SERVICE, bound_to, claims, key_proof, public_jwk, signed
 from tests.support.service import running
 
 from .conftest import Ran, Run, invoke
@@ -120,3 +120,51 @@ def test_a_session_is_opened_and_kept_by_the_token_in_a_file(tmp_path: Path) -> 
         assert words in fault.err
         assert token[-20:] not in fault.err
     assert [fault.code for fault in faults] == [2, 2, 2, 2, 2, 3]
+
+
+def test_a_session_is_opened_and_kept_by_a_token_and_its_proof(tmp_path: Path) -> None:
+    """The token alone opens nothing, and a proof counts once and for one command."""
+    keys, token_file, proof_file = (tmp_path / name for name in ("corp.json", "at.jwt", "proof.jwt"))
+    keys.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+    stated = {**tomllib.loads(SETTINGS)["identity_providers"][0], "jwks_file": str(keys), "labels": {}}
+    provider = {**stated, "proof_origin": SERVICE, "algorithms": ["RS256", "ES256"]}
+    options: tuple[Any, ...] = ("--identity-token", token_file, "--identity-proof", proof_file)
+    opening = ("session", "open", "--ceiling", "read:tickets/1")
+    with running(identity_providers=[provider]) as service:
+        home = service.made.state_dir.parent
+        now = time.time()
+        token = signed(claims(iat=now, exp=now + 300, auth_time=now - 60, cnf=bound_to("ES256")))
+        token_file.write_text(token + "\n")
+        proof_file.write_text(key_proof(token, iat=time.time()) + "\n")
+        opened = invoke("--home", home, *opening, *options, "--json").json
+        keeping = ("session", "keep-alive", opened["id"])
+        faults = [
+            invoke("--home", home, *command)
+            for command in (
+                (*opening, *options),
+                (*opening, "--identity-token", token_file),
+                (*keeping, *options),
+                (*opening, "--identity-proof", proof_file, "--subject", "a"),
+                (*opening, "--identity-token", token_file, "--identity-proof", token),
+                (*keeping, "--identity-token", "-", "--identity-proof", "-"),
+                (*opening, "--subject", "a", "--identity-token", "/dev/null"),
+            )
+        ]
+        proof_file.write_text(key_proof(token, "KeepAlive", iat=time.time()) + "\n")
+        kept = invoke("--home", home, *keeping, *options)
+
+    assert opened["subject"] == "user:ann"
+    assert (kept.code, kept.out.startswith("lease lapses")) == (0, True)
+    said = (
+        "IDENTITY_REPLAYED: --identity-proof: was used before",
+        "IDENTITY_PROOF_REQUIRED: --identity-proof: is required",
+        "--identity-proof: htu: must be",
+        "--identity-proof: is that of a token",
+        "--identity-proof: a token as an argument shows in ps",
+        "--identity-token, --identity-proof: only one",
+        "--identity-token: /dev/null is empty",
+    )
+    for fault, words in zip(faults, said, strict=True):
+        assert words in fault.err
+        assert token[-20:] not in fault.err
+    assert [fault.code for fault in faults] == [3, 3, 3, 2, 2, 2, 2]

@@ -21,6 +21,7 @@ from sessauth.model.session import Session
 from sessauth.server.identity.key_sets import fetch_keys
 from sessauth.server.identity.providers import IdentityProvider
 from sessauth.server.identity.statements import verify_logout
+from tests.support.identity_tokens import SERVICE, bound_to, key_proof
 from tests.support.oidc_provider import CLIENT, MAX_AGE_S, LoginTokens, OidcProvider, oidc_provider, read_part
 from tests.support.service import Service, running, wait_until
 
@@ -96,6 +97,8 @@ def settings(provider: OidcProvider) -> dict[str, Any]:
         "issuer": provider.issuer,
         "clients": [CLIENT],
         "insecure_http": True,
+        "audience": SERVICE,
+        "proof_origin": SERVICE,
         "facts": ["groups"],
         "grants": [{"when": {"groups": "support"}, "ceiling": CEILING}],
     }
@@ -185,6 +188,37 @@ def test_a_refreshed_token_renews_and_has_the_time_of_its_login(
     with pytest.raises(IdentityRefused, match="issued before the last renewal"):
         desk.keep_alive(agent.id, identity_token=first.id_token)
     assert desk.keep_alive(agent.id, identity_token=refreshed.id_token) >= before + 8 * MINUTE_MS
+
+
+def test_an_access_token_of_a_key_opens_by_a_proof_of_it(
+    provider: OidcProvider, settings: dict[str, Any]
+) -> None:
+    """The provider binds it to the key of the proof that it was asked with (RFC 9449, section 5)."""
+    # Its access tokens have neither the time of the login nor the claims of the user.
+    lenient = {**settings, "require_auth_time": False, "facts": [], "grants": [{"ceiling": CEILING}]}
+
+    def proof(token: str = "", **more: Any) -> str:
+        return key_proof(token, iat=int(time.time()), **more)
+
+    with running(identity_providers=[lenient]) as service:
+        # The server takes no proof that is older than its memory of used ones, and these have whole seconds.
+        present = int(time.time())
+        assert wait_until(lambda: int(time.time()) > present)
+        tokens = provider.login("ann", SERVICE, lambda address: proof(htu=address, ath=None))
+        token = tokens.access_token
+        terms: dict[str, Any] = {"subject": "a", "ceiling": CEILING, "identity_token": token}
+        place, file = str(service.made.socket), service.made.credential_file
+        with Client(place, credential_file=file, timeout_ms=20_000) as client:
+            shown = proof(token)
+            assert client.get_session(client.open_session(**terms, identity_proof=shown).parent_id)
+            for wrong in ("", proof(token, algorithm="EdDSA"), proof(tokens.id_token)):
+                with pytest.raises(IdentityRefused, match="IDENTITY_PROOF_REQUIRED"):
+                    client.open_session(**terms, identity_proof=wrong)
+            with pytest.raises(IdentityRefused, match="IDENTITY_REPLAYED"):
+                client.open_session(**terms, identity_proof=shown)
+
+    assert read_part(token, 0)["typ"] == "at+jwt"
+    assert read_part(token, 1)["cnf"] == bound_to("ES256")
 
 
 def test_a_rotated_key_is_found(provider: OidcProvider, desk: Client) -> None:

@@ -37,6 +37,7 @@ from sessauth.state.host import brake
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
+from tests.support.identity_tokens import public_jwk
 from tests.support.issuer import SERVER, Issued
 from tests.support.markdown import Document
 from tests.support.service import home_folder
@@ -189,6 +190,13 @@ def _provider(place: Place, *keys: object) -> None:
     ]
 
 
+def _other_settings(place: Place) -> None:
+    """Have the other server of the cluster answer that it has other providers."""
+    place.status = dataclasses.replace(READY, host="server/one", identity_settings="aa")
+    others = [ServerStatus(host=f"server/{name}", identity_settings=name) for name in ("aa", "", "bb")]
+    place.more["others"] = tuple(others)
+
+
 def _few_files(place: Place) -> None:
     proc = place.home / "proc"
     (proc / str(os.getpid())).mkdir(parents=True)
@@ -317,6 +325,7 @@ FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "missing_extra": _no_extra,
     "identity_keys": lambda place, _: _provider(place),
     "identity_key_dropped": lambda place, _: _provider(place, {"kty": "oct"}),
+    "identity_settings": lambda place, _: _other_settings(place),
     "open_files_limit": lambda place, _: _few_files(place),
     "few_cores": lambda place, _: _many_workers(place),
     "proof_keys": lambda place, _: _damage_proof_keys(place),
@@ -516,3 +525,17 @@ def test_no_lock_is_taken(place: Place) -> None:
     undo()
     assert examination.lock_holder(place.home / "state") == 0
     assert examination.lock_holder(place.home / "none") == 0
+
+
+def test_the_keys_of_a_transmitter_are_examined_too(place: Place) -> None:
+    """Its events end logins, so they are as needful as the provider's; the finding names it."""
+    _provider(place, public_jwk("RS256"))
+    place.settings["identity_providers"][0]["events_jwks_file"] = "events.json"
+    missing = place.examine()["identity_keys"]
+    (place.home / "events.json").write_text(json.dumps({"keys": [public_jwk("weak")]}))
+    weak = place.examine()["identity_key_dropped"]
+    (place.home / "events.json").write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+
+    assert "corp.events" in missing.words and "events.json" in missing.words
+    assert "corp.events" in weak.words and "2048" in weak.words
+    assert not {"identity_keys", "identity_key_dropped"} & place.examine().keys()

@@ -16,6 +16,7 @@ from sessauth.errors import ConfigError, IdentityRefused, StateError
 from sessauth.server.config import from_dict
 from sessauth.server.identity.key_sets import MAX_BYTES, PublicKeys, fetch_keys
 from sessauth.server.identity.mapping import map_identity
+from sessauth.server.identity.providers import settings_digest
 from sessauth.server.identity.tokens import verify
 from sessauth.server.process.control import changed_settings
 from tests.support.identity_tokens import (
@@ -286,3 +287,23 @@ def test_a_token_that_lacks_a_claim_gives_nothing(
     """The rule is named, and no value."""
     with pytest.raises(IdentityRefused, match=f"IDENTITY_NOT_GRANTED: the provider corp, {said}"):
         mapped(claims(**payload), **{"grants": GRANTS, **settings})
+
+
+def test_the_digest_of_providers_is_that_of_their_meaning() -> None:
+    """Their order, paths of files and stated defaults are none; each other value is."""
+    one, two = provider(), provider(name="two", issuer="https://two.example")
+    same = provider(lease_ms=900_000, jwks_file="")
+
+    assert settings_digest(()) == "none"
+    assert settings_digest((one, two)) == settings_digest((two, same))
+    assert settings_digest((provider(jwks_file="a"),)) == settings_digest((provider(jwks_file="b"),))
+    changed: tuple[dict[str, Any], ...] = (
+        {"jwks_file": "a"},
+        {"proof_origin": "https://sessauth.example"},
+        {"clients": ["cli", "desk"]},
+        {"grants": [{"ceiling": ["read:**"]}]},
+        {"require": {"email_verified": True}},
+        {"lease_ms": 1_000},
+    )
+    digests = {settings_digest((provider(**each),)) for each in changed} | {settings_digest((one,))}
+    assert len(digests) == len(changed) + 1

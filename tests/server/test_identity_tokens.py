@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.errors import IdentityRefused
+from sessauth.server.identity.key_proofs import Possession
 from sessauth.server.identity.providers import IdentityProvider
 from sessauth.server.identity.tokens import ProvenIdentity, TokenKind, verify
 from tests.support.identity_tokens import (
@@ -121,12 +122,12 @@ def test_actors_stand_nearest_first() -> None:
 
 
 def test_a_token_of_a_certificate_counts_beside_it_alone() -> None:
-    """RFC 8705; a second proof that is asked for is not known here."""
+    """RFC 8705; a key that is asked for too has to be proven too."""
     bound, both = {"x5t#S256": "A" * 43}, {"x5t#S256": "A" * 43, "jkt": "x"}
 
     def judged(confirmation: dict[str, str], certificate: str) -> ProvenIdentity:
         token = signed(claims(cnf=confirmation))
-        return verify(token, PROVIDERS, lambda *_: key_set(), NOW_MS, certificate)
+        return verify(token, PROVIDERS, lambda *_: key_set(), NOW_MS, Possession(certificate).require)
 
     assert judged(bound, "A" * 43).subject == "ann"
     for confirmation, certificate in ((bound, ""), (bound, "B" * 43), (both, "A" * 43), ({}, "")):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
+import secrets
 import warnings
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
@@ -89,6 +91,42 @@ def claims(**changed: Any) -> dict[str, Any]:
 def access_claims(**changed: Any) -> dict[str, Any]:
     """Return the claims of an access token of the same login."""
     return claims(**{"aud": [SERVICE, "other"], "client_id": "desk", "nonce": None, "sid": None, **changed})
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """Return the thumbprint of a public key (RFC 7638)."""
+    members = {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
+    text = json.dumps(members, separators=(",", ":"), sort_keys=True)
+    return part(hashlib.sha256(text.encode()).digest())
+
+
+def bound_to(algorithm: str) -> dict[str, str]:
+    """Return the ``cnf`` of a token that is bound to the key of an algorithm."""
+    return {"jkt": thumbprint(public_jwk(algorithm))}
+
+
+def key_proof(
+    token: str,
+    rpc: str = "OpenSession",
+    algorithm: str = "ES256",
+    *,
+    headers: Mapping[str, Any] | None = None,
+    secret: str = "",
+    **changed: Any,
+) -> str:
+    """Return a proof (RFC 9449) for a token and an RPC of the service; None leaves a claim out."""
+    stated = {
+        "jti": secrets.token_urlsafe(12),
+        "htm": "POST",
+        "htu": f"{SERVICE}/sessauth.v1.SessionService/{rpc}",
+        "iat": NOW,
+        "ath": part(hashlib.sha256(token.encode()).digest()),
+        **changed,
+    }
+    payload = {name: value for name, value in stated.items() if value is not None}
+    jwk = {name: value for name, value in public_jwk(algorithm).items() if name not in ("kid", "use")}
+    header = {"kid": None, "typ": "dpop+jwt", "jwk": jwk, **(headers or {})}
+    return signed(payload, header.pop("alg", algorithm), secret, **header)
 
 
 def part(value: object) -> str:

@@ -35,6 +35,7 @@ async function logIn(request, response) {
   const { params } = await provider.interactionDetails(request, response);
   const grant = new provider.Grant({ accountId: params.login_hint, clientId: params.client_id });
   grant.addOIDCScope(params.scope);
+  if (params.resource) grant.addResourceScope(params.resource, params.scope);
   const result = { login: { accountId: params.login_hint }, consent: { grantId: await grant.save() } };
   await provider.interactionFinished(request, response, result);
 }
@@ -62,6 +63,11 @@ const configuration = {
     devInteractions: { enabled: false },
     backchannelLogout: { enabled: Boolean(logoutUri) },
     rpInitiatedLogout: { enabled: true },
+    // An access token for a service that is named is a JWT for it, and not for the userinfo endpoint.
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: async (context, audience) => ({ audience, scope: '', accessTokenFormat: 'jwt' }),
+    },
   },
   interactions: { url: (context, interaction) => `/interaction/${interaction.uid}` },
   ttl: { Interaction: 600, Grant: 86400, Session: 86400, IdToken: 3600, AccessToken: 3600, RefreshToken: 86400 },

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import subprocess
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPMessage
@@ -41,6 +41,7 @@ _SCRIPT: Final = Path(__file__).with_suffix(".mjs")
 _CALLBACK: Final = "http://127.0.0.1/callback"
 _GOODBYE: Final = "http://127.0.0.1/goodbye"
 _TIMEOUT_S: Final = 30.0
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 def node() -> str:
@@ -103,8 +104,14 @@ class OidcProvider:
         )
         self.issuer = self._line()
 
-    def login(self, account: str) -> LoginTokens:
-        """Log an account in with a browser of its own: a code with PKCE, changed for tokens."""
+    def login(
+        self, account: str, service: str = "", prove: Callable[[str], str] | None = None
+    ) -> LoginTokens:
+        """Log an account in with a browser of its own: a code with PKCE, changed for tokens.
+
+        Its access token is for ``service``, if that is stated. ``prove`` returns a proof (DPoP) for an
+        address; with it the access token is bound to the key of the proof.
+        """
         browser, verifier, state = _browser(), secrets.token_urlsafe(32), secrets.token_urlsafe(8)
         challenge = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
@@ -120,11 +127,15 @@ class OidcProvider:
             "state": state,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
+            **({"resource": service} if service else {}),
         }
         answer = _last_redirect(browser, f"{self.issuer}/auth?{urlencode(query)}")
         assert (answer["state"], answer["iss"]) == (state, self.issuer), answer
         grant = {"grant_type": "authorization_code", "code": answer["code"], "redirect_uri": _CALLBACK}
-        return self._tokens(browser, {**grant, "code_verifier": verifier})
+        if service:
+            grant["resource"] = service
+        headers = {"DPoP": prove(f"{self.issuer}/token")} if prove else {}
+        return self._tokens(browser, {**grant, "code_verifier": verifier}, headers)
 
     def refresh(self, tokens: LoginTokens) -> LoginTokens:
         """Return new tokens of a login; its refresh token is used up."""
@@ -168,9 +179,12 @@ class OidcProvider:
         assert line, "the provider ended"
         return line
 
-    def _tokens(self, browser: OpenerDirector, grant: Mapping[str, str]) -> LoginTokens:
+    def _tokens(
+        self, browser: OpenerDirector, grant: Mapping[str, str], headers: Mapping[str, str] = NO_HEADERS
+    ) -> LoginTokens:
         body = urlencode({"client_id": CLIENT, **grant}).encode()
-        with browser.open(f"{self.issuer}/token", body, timeout=_TIMEOUT_S) as answer:
+        request = Request(f"{self.issuer}/token", body, dict(headers))
+        with browser.open(request, timeout=_TIMEOUT_S) as answer:
             found = json.loads(answer.read())
         return LoginTokens(found["id_token"], found["access_token"], found["refresh_token"], browser)
 

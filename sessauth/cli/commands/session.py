@@ -307,6 +307,14 @@ _identity_token = click.option(
     default="",
     help="A file with the token of an identity provider, which proves a login.",
 )
+_identity_proof = click.option(
+    "--identity-proof",
+    "identity_proof_file",
+    metavar="FILE|-",
+    type=FILE,
+    default="",
+    help="A file with the proof (DPoP) of the key that the identity token is bound to.",
+)
 _facts = click.option("--fact", "facts", type=params.fact, multiple=True, help="name=text, or name:=JSON.")
 _visible = click.option(
     "--visible-fact",
@@ -330,6 +338,7 @@ def _opening(
     parent_id: Ref,
     issuer_key_ids: Sequence[Ref],
     identity_token_file: str,
+    identity_proof_file: str,
     **options: Any,
 ) -> dict[str, Any]:
     """Return the options of ``session open`` as parameters of ``Client.open_session``."""
@@ -339,7 +348,17 @@ def _opening(
         "labels": dict(labels),
         "parent_id": context.session(client, parent_id),
         "issuer_key_ids": [context.key(client, key) for key in issuer_key_ids],
-        "identity_token": io.read_identity_token(identity_token_file) if identity_token_file else "",
+        **_identity(identity_token_file, identity_proof_file),
+    }
+
+
+def _identity(token_file: str, proof_file: str) -> dict[str, str]:
+    """Return the client's parameters for ``--identity-token`` and ``--identity-proof``."""
+    if proof_file and not token_file:
+        raise UsageError("--identity-proof: is that of a token; give --identity-token too")
+    return {
+        "identity_token": io.read_identity(token_file, "--identity-token"),
+        "identity_proof": io.read_identity(proof_file, "--identity-proof"),
     }
 
 
@@ -398,6 +417,7 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
     help="Record the calls that the ceiling would refuse, and refuse nothing. Operators only.",
 )
 @_identity_token
+@_identity_proof
 @click.option("--mint", "token_file", type=params.PATH, help="Mint a token too, into this new file.")
 @click.option("--scope", "scopes", multiple=True, help="With --mint: the token's. Default: the ceiling.")
 @click.option("--audience", multiple=True, help="With --mint: a verifier that the token is meant for.")
@@ -423,8 +443,8 @@ def open_(
     """Open a session, and with --mint also its first token: both, or neither."""
     identity_token_file = options["identity_token_file"]
     require_one_stdin(
-        (ceiling_file, identity_token_file),
-        "--ceiling-file, --identity-token: only one can be read from stdin",
+        (ceiling_file, identity_token_file, options["identity_proof_file"]),
+        "--ceiling-file, --identity-token, --identity-proof: only one can be read from stdin",
     )
     if not (options["subject"] or identity_token_file):
         raise UsageError("--subject: is required, unless --identity-token has the token that proves it")
@@ -502,13 +522,20 @@ def list_(
 )
 @params.session_argument
 @_identity_token
+@_identity_proof
 @with_settings
-def keep_alive(settings: Settings, session_id: Ref, identity_token_file: str) -> None:
+def keep_alive(
+    settings: Settings, session_id: Ref, identity_token_file: str, identity_proof_file: str
+) -> None:
     """Renew a session's lease, or with a fresh token of its login the lease of the login's session."""
-    token = io.read_identity_token(identity_token_file) if identity_token_file else ""
+    require_one_stdin(
+        (identity_token_file, identity_proof_file),
+        "--identity-token, --identity-proof: only one can be read from stdin",
+    )
+    identity = _identity(identity_token_file, identity_proof_file)
     with settings.client() as client:
         whole_id = context.session(client, session_id)
-        deadline = client.keep_alive(whole_id, identity_token=token)
+        deadline = client.keep_alive(whole_id, **identity)
     settings.show(
         {"session_id": whole_id.hex(), "lease_deadline_ms": deadline},
         [f"lease lapses {moment_and_distance(deadline, settings.clock.now_ms())}"],

@@ -183,13 +183,16 @@ class AsyncCalls:
         """
         return await self._run(session_calls.list_sessions(page_size, page_token, filters))
 
-    async def keep_alive(self, session_id: bytes | str, *, identity_token: str = "") -> int:
+    async def keep_alive(
+        self, session_id: bytes | str, *, identity_token: str = "", identity_proof: str = ""
+    ) -> int:
         """Renew a lease. Returns its durable deadline, in ms since 1970; a lapsed one stays lapsed.
 
         With the token of an identity provider that was issued since the last renewal it is the lease of the
-        login's session that is renewed: that session itself, or the one above ``session_id``.
+        login's session that is renewed: that session itself, or the one above ``session_id``. A token that is
+        bound to a key needs the proof of it (DPoP), made for this call.
         """
-        return await self._run(session_calls.keep_alive(session_id, identity_token))
+        return await self._run(session_calls.keep_alive(session_id, identity_token, identity_proof))
 
     async def narrow(
         self,

@@ -74,6 +74,7 @@ class OpenTerms(SessionTerms, total=False):
         labels: names and values by which sessions are listed and ended.
         identity_token: a token of an identity provider: the session is opened below that login's own session.
             An empty subject is then the one that the token proves. Not with ``parent_id``.
+        identity_proof: the proof (DPoP) of the key that ``identity_token`` is bound to.
     """
 
     ceiling: Required[Sequence[Scope | str]]
@@ -81,6 +82,7 @@ class OpenTerms(SessionTerms, total=False):
     visible_facts: Collection[str]
     labels: Mapping[str, str]
     identity_token: str
+    identity_proof: str
 
 
 def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
@@ -150,6 +152,7 @@ def _opening(terms: OpenTerms) -> pb.OpenSessionRequest:
         facts=fact_messages(terms.get("facts", {}), terms.get("visible_facts", ())),
         labels=dict(terms.get("labels", {})),
         identity_token=terms.get("identity_token", ""),
+        identity_proof=terms.get("identity_proof", ""),
         **named,
     )
 
@@ -203,11 +206,17 @@ def list_sessions(page_size: int, page_token: str, filters: SessionFilters) -> R
     return RpcRequest("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
 
 
-def keep_alive(session_id: bytes | str, identity_token: str = "") -> RpcRequest[int]:
+def keep_alive(
+    session_id: bytes | str, identity_token: str = "", identity_proof: str = ""
+) -> RpcRequest[int]:
     """Describe KeepAlive. The result is the lease's deadline, in ms since 1970."""
     return RpcRequest(
         "SessionService/KeepAlive",
-        pb.KeepAliveRequest(session_id=check_session_id(session_id), identity_token=identity_token),
+        pb.KeepAliveRequest(
+            session_id=check_session_id(session_id),
+            identity_token=identity_token,
+            identity_proof=identity_proof,
+        ),
         pb.KeepAliveResponse,
         lambda answer: int(answer.lease_deadline_ms),
     )

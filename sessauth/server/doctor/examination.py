@@ -28,6 +28,7 @@ from ...state import layout
 from ...state.backup import FOLDER, WHOLE, read_apart
 from ..config import Config
 from ..identity.key_sets import fetch_keys
+from ..identity.providers import IdentityProvider
 from ..keys import local_files
 from ..sections import host_and_port
 from ..transport.native import MAX_SOCKET_PATH_BYTES, bind_problem
@@ -179,17 +180,10 @@ def _parts(host: Host) -> Iterator[Finding]:
                 f"pip install 'sessauth[{extra}]'",
             )
     for provider in config.identity_providers:
-        try:
-            dropped = fetch_keys(provider, config.home).dropped
-        except StateError as error:
-            yield of_error("identity_keys", error)
-        else:
-            for cause in dropped:
-                yield Finding(
-                    "identity_key_dropped",
-                    f"identity_providers, {provider.name}: a key does not count: {cause}",
-                    "tokens that it signed open nothing; have the provider publish another",
-                )
+        yield from _identity_keys(provider, config.home)
+        if provider.transmitter is not provider:
+            yield from _identity_keys(provider.transmitter, config.home)
+    yield from _identity_settings(host)
     exporter = config.tracing.exporter.partition(":")[0]
     if config.tracing.enabled and host.status is None and not _is_installed(exporter):
         yield Finding(
@@ -197,6 +191,36 @@ def _parts(host: Host) -> Iterator[Finding]:
             f"tracing.exporter needs {exporter}, unless the process has a tracer provider of its own",
             "install the package that it comes from, as 'pip install opentelemetry-exporter-otlp-proto-http'",
         )
+
+
+def _identity_keys(provider: IdentityProvider, home: Path) -> Iterator[Finding]:
+    """Find keys that can't be had, or don't count: of a provider, or of the transmitter of its events."""
+    try:
+        dropped = fetch_keys(provider, home).dropped
+    except StateError as error:
+        yield of_error("identity_keys", error)
+        return
+    for cause in dropped:
+        yield Finding(
+            "identity_key_dropped",
+            f"identity_providers, {provider.name}: a key does not count: {cause}",
+            "what it signed counts for nothing; have the provider publish another",
+        )
+
+
+def _identity_settings(host: Host) -> Iterator[Finding]:
+    """Find servers of the cluster that have other providers than this one."""
+    own = host.status
+    if own is None or not own.identity_settings:
+        return
+    for other in host.others:
+        if other.identity_settings not in ("", own.identity_settings):
+            yield Finding(
+                "identity_settings",
+                f"[[identity_providers]] of {own.host} and {other.host} differ: which tokens count depends "
+                "on the one that leads",
+                "state the same entries on all servers, and restart those that have others",
+            )
 
 
 def _is_installed(module: str) -> bool:

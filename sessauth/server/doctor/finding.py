@@ -48,6 +48,7 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "missing_extra": ERROR,
     "identity_keys": ERROR,
     "identity_key_dropped": WARNING,
+    "identity_settings": WARNING,
     "open_files_limit": WARNING,
     "few_cores": WARNING,
     "proof_keys": ERROR,
@@ -98,7 +99,8 @@ class Host:
     ``status`` is the answer of the host's server; None if there is none, for the reason ``silence``, or if it
     could not be asked as an operator or an auditor, for the reason ``refusal``. ``deep`` reads the whole
     state and the whole audit. ``backups`` are folders of backups, of which the newest must be younger than
-    ``backup_age_ms``. With a ``state_fault`` the state can't be read, and nothing of it is examined.
+    ``backup_age_ms``. ``others`` are the answers of the cluster's other servers that gave
+    one. With a ``state_fault`` the state can't be read, and nothing of it is examined.
     """
 
     config: Config
@@ -110,6 +112,7 @@ class Host:
     backups: tuple[Path, ...] = ()
     backup_age_ms: int = DAY_MS
     proc: Path = Path("/proc")
+    others: tuple[ServerStatus, ...] = ()
     state_fault: StateError | None = None
 
     @property

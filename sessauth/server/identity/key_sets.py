@@ -53,6 +53,7 @@ WAIT_SECONDS: Final = 2.0
 MAX_STALE_MS: Final = 24 * 3_600_000
 FOLDER: Final = "identity-keys"
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_TEXTS: Final = ("alg", "crv", "x", "y", "n", "e")
 # The types and curves that an algorithm takes.
 _FITTING: Final = {
     "RS": ("RSA", ()),
@@ -121,7 +122,10 @@ def _fault(key: object) -> str:
         return "a private key, which whoever published it must replace"
     if not isinstance(key.get("kid"), str) or not 1 <= len(key["kid"]) <= 256:
         return "it has no name (kid)"
-    if key.get("use", "sig") != "sig" or "verify" not in key.get("key_ops", ["verify"]):
+    if not all(isinstance(key.get(name, ""), str) for name in _TEXTS):
+        return f"one of {', '.join(_TEXTS)} is no text"
+    uses = key.get("key_ops", ["verify"])
+    if key.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
         return "it is not for signatures"
     # Four characters are three bytes; leading zeros would hide a small modulus.
     if key["kty"] == "RSA" and len(str(key.get("n", "")).lstrip("A")) * 6 < MIN_RSA_BITS - 6:

@@ -36,6 +36,7 @@ from ...state.writer.state_writer import StateWriter
 from ..config import Config
 from ..status import word_of
 from .event_streams import EventStreams
+from .key_proofs import Possession, UsedProofs
 from .key_sets import KeySets, PublicKeys
 from .login_changes import (
     COMMIT_BYTES,
@@ -130,6 +131,7 @@ class LoginSessions:
         self._writer = writer
         self._providers = config.identity_providers
         self._keys = KeySets(config.home, clock)
+        self._used_proofs = UsedProofs(config.state_dir)
         self.streams = EventStreams(writer, config.identity_providers, clock)
         self._proven_only = [
             (each.name, _subjects_of(each)) for each in config.identity_providers if each.require_token
@@ -176,11 +178,12 @@ class LoginSessions:
         with self._lock:
             self._openings[provider, outcome] += 1
 
-    def prove(self, token: str, certificate: str = "", opening: Opening | None = None) -> ProvenLogin:
+    def prove(self, token: str, shown: Possession, opening: Opening | None = None) -> ProvenLogin:
         """Return the login that a token proves now. ``opening`` gets the name of its provider.
 
-        ``certificate`` is the thumbprint of the caller's, empty without one. Raises IdentityRefused,
-        ServerError IDENTITY_KEYS_UNAVAILABLE, and NotLeader where another server opens sessions.
+        ``shown`` are the keys that the caller shows. A proof is used up by what follows: :meth:`place_below`
+        or :meth:`renew`. Raises IdentityRefused, ServerError IDENTITY_KEYS_UNAVAILABLE, and NotLeader where
+        another server opens sessions.
         """
         self._writer.require_leading()
 
@@ -190,7 +193,7 @@ class LoginSessions:
             return self._keys.keys(provider, kid)
 
         now_ms = self._writer.now_ms()
-        identity = verify(token, self._providers, keys_of, now_ms, certificate)
+        identity = verify(token, self._providers, keys_of, now_ms, shown.require)
         terms = map_identity(identity)
         if terms.ends_at_ms <= now_ms:
             raise _refused(
@@ -259,6 +262,7 @@ class LoginSessions:
         """
         is_first = group.first_outcome(change.id) is None
         if is_first:
+            self._use_proof(login, group)
             _require_not_cut(group.rows, login.identity)
         parent_id, parent = _find(login, lambda session_id: current(group, session_id))
         if is_first:
@@ -285,6 +289,7 @@ class LoginSessions:
         """
 
         def work(group: Group) -> int:
+            self._use_proof(login, group)
             _require_not_cut(group.rows, login.identity)
             login_id, session = _find(login, lambda each: current(group, each))
             if session is None:
@@ -305,6 +310,11 @@ class LoginSessions:
             return group.keep_alive(login_id)
 
         return self._writer.decide(work, _RENEWAL_BYTES)
+
+    def _use_proof(self, login: ProvenLogin, group: Group) -> None:
+        """Use up the proof of a login's token, if there is one. Raises IdentityRefused."""
+        if login.identity.proof is not None:
+            self._used_proofs.use(login.identity.proof, group.at_ms)
 
 
 def _require_not_cut(rows: Rows, identity: ProvenIdentity) -> None:

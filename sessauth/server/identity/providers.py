@@ -8,6 +8,8 @@ There is no expression language, so a reader sees at once who gets what.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +43,7 @@ PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
 MUTABLE_CLAIMS: Final = ("email", "preferred_username", "name", "nickname", "upn", "unique_name")
 # Labels that a login's session has of itself.
 LOGIN_LABELS: Final = ("provider", "issuer", "sub", "login", "sid", "actor")
+_PATHS: Final = ("jwks_file", "ca_file", "events_jwks_file")
 _FACT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 Literal = str | int | bool
@@ -88,6 +91,7 @@ class IdentityProvider:
     max_age_ms: int = 43_200_000
     max_session_ms: int = 28_800_000
     lease_ms: int = 900_000
+    proof_origin: str = ""
     grants: tuple[Grant, ...] = ()
 
     @classmethod
@@ -136,8 +140,10 @@ class IdentityProvider:
             raise ConfigError(f"{where}.jwks_file: is required: a trust domain has no discovery document")
         if self.events_issuer and not (self.events_jwks_uri or self.events_jwks_file):
             raise ConfigError(f"{where}.events_jwks_uri: is required beside events_issuer")
-        for key in ("issuer", "jwks_uri", "events_issuer", "events_jwks_uri"):
+        for key in ("issuer", "jwks_uri", "events_issuer", "events_jwks_uri", "proof_origin"):
             self._check_address(where, key)
+        if self.proof_origin and urlsplit(self.proof_origin).path:
+            raise ConfigError(f"{where}.proof_origin: must be https://HOST[:PORT] and no more")
         for key in ("max_age_ms", "max_session_ms"):
             if getattr(self, key) < 1000:
                 raise ConfigError(f"{where}.{key}: must be at least 1000")
@@ -227,6 +233,26 @@ def check_providers(providers: Sequence[IdentityProvider]) -> None:
                     f"identity_providers[{number}].subject: could give one of identity_providers[{other}]; "
                     "begin them with different texts, or set shared_subjects = true in both"
                 )
+
+
+def settings_digest(providers: Sequence[IdentityProvider]) -> str:
+    """Return a digest of providers' settings, to compare with another server's; ``none`` of none.
+
+    Each server has files of its own, so their paths don't count. Nor does a value that is the default: a
+    server of another version may lack the key.
+    """
+    if not providers:
+        return "none"
+    stated = [
+        {
+            key.name: bool(value) if key.name in _PATHS else value
+            for key in dataclasses.fields(each)
+            if (value := getattr(each, key.name)) != key.default
+        }
+        for each in sorted(providers, key=lambda each: each.name)
+    ]
+    text = json.dumps(stated, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _may_agree(one: str, other: str) -> bool:

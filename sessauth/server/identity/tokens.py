@@ -25,7 +25,7 @@ MAX_TOKEN_BYTES: Final = 16 * 1024
 MAX_SKEW_MS: Final = 30_000
 MAX_ACTORS: Final = 4
 # Headers that would choose a key or change what is signed.
-_REFUSED_HEADERS: Final = ("crit", "jku", "x5u", "jwk", "x5c", "b64", "zip", "enc")
+REFUSED_HEADERS: Final = ("crit", "jku", "x5u", "jwk", "x5c", "b64", "zip", "enc")
 _ID_TOKEN_CLAIMS: Final = ("nonce", "auth_time", "at_hash")
 # A year beyond this has no date; a claim with it is in another unit.
 _MAX_SECONDS: Final = 253_402_300_799
@@ -58,11 +58,25 @@ class TokenKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyProof:
+    """A proof by the key that a token is bound to: it stands, and may have been used before.
+
+    ``id`` is its name, unique for the key. ``issued_at_ms`` is in ms since 1970.
+    """
+
+    thumbprint: bytes
+    id: str
+    issued_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProvenIdentity:
     """The statement of a provider whose signature stands. Times are in ms since 1970.
 
     ``logged_in_at_ms`` is the time of the login: its ``auth_time``, else that of the token. ``actors`` act
     for the subject, the nearest first (RFC 8693). ``machine``: the client itself, and no user of it.
+    ``proof`` is that of the key which the token is bound to, and has to be used up; None if there is no such
+    key.
     """
 
     provider: IdentityProvider
@@ -79,9 +93,12 @@ class ProvenIdentity:
     machine: bool
     actors: tuple[str, ...]
     claims: Mapping[str, Any]
+    proof: KeyProof | None = None
 
 
 KeysOf = Callable[[IdentityProvider, str], PublicKeys]
+# Gets claims, token, provider and time: requires all keys that the token is bound to, and returns the proof.
+RequirePossession = Callable[[Mapping[str, Any], bytes, IdentityProvider, int], KeyProof | None]
 
 
 def verify(
@@ -89,22 +106,22 @@ def verify(
     providers: Sequence[IdentityProvider],
     keys_of: KeysOf,
     now_ms: int,
-    certificate: str = "",
+    possession: RequirePossession | None = None,
 ) -> ProvenIdentity:
     """Return what a token proves at a time. ``keys_of`` returns a provider's keys; one of them is asked for.
 
-    ``certificate`` is the SHA-256 of the caller's certificate in base64url; empty without one. Raises
-    IdentityRefused, and what ``keys_of`` raises.
+    Without ``possession`` a token that is bound to a key proves nothing. Raises IdentityRefused, and what
+    ``keys_of`` raises.
     """
     statement = read_signed(token, providers, keys_of)
     provider, header, claims = statement
     kind = _kind_of(statement)
     _check_parties(claims, provider, kind)
-    # Bound to the certificate of a connection (RFC 8705, 3.1); another proof is not known here.
-    if "cnf" in claims and (not certificate or claims["cnf"] != {"x5t#S256": certificate}):
+    if "cnf" in claims and possession is None:
         raise IdentityRefused(
             IdentityFault.PROOF_REQUIRED, "cnf: the token is bound to a key that this call does not prove"
         )
+    proof = None if possession is None else possession(claims, _bytes(token), provider, now_ms)
     issued_ms, expires_ms = _times(claims, provider, kind, now_ms)
     login_ms = _login_time(claims, provider, kind, issued_ms, now_ms)
     subject, client = text_claim(claims, "sub"), _client(claims)
@@ -130,6 +147,7 @@ def verify(
         machine=machine,
         actors=_actors(claims),
         claims=claims,
+        proof=proof,
     )
 
 
@@ -154,20 +172,31 @@ def read_signed(
 
     Raises IdentityRefused, and what ``keys_of`` raises.
     """
-    data = token.encode() if isinstance(token, str) else token
-    if len(data) > MAX_TOKEN_BYTES:
-        raise malformed(f"{len(data)} bytes; at most {MAX_TOKEN_BYTES}")
-    parts = data.split(b".")
-    if len(parts) != 3:
-        raise malformed(f"a JWT has three parts, not {len(parts)}")
-    header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
-    signature = _decoded(parts[2], "signature")
+    header, claims, signature, signed = read_parts(_bytes(token), MAX_TOKEN_BYTES)
     _check_header(header)
     provider = _provider_of(claims, providers)
     if header["alg"] not in provider.algorithms:
         raise malformed(f"alg: is none of those of the provider {provider.name} (algorithms)")
-    _verify_signature(data.rpartition(b".")[0], signature, header, keys_of(provider, header["kid"]))
+    _verify_signature(signed, signature, header, keys_of(provider, header["kid"]))
     return ProviderStatement(provider, header, claims)
+
+
+def _bytes(token: str | bytes) -> bytes:
+    return token.encode() if isinstance(token, str) else token
+
+
+def read_parts(data: bytes, most: int) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
+    """Return header, claims and signature of a JWT of at most ``most`` bytes, and the text that was signed.
+
+    Nothing of it is verified. Raises IdentityRefused.
+    """
+    if len(data) > most:
+        raise malformed(f"{len(data)} bytes; at most {most}")
+    parts = data.split(b".")
+    if len(parts) != 3:
+        raise malformed(f"a JWT has three parts, not {len(parts)}")
+    header, claims = _object(parts[0], "header"), _object(parts[1], "payload")
+    return header, claims, _decoded(parts[2], "signature"), data.rpartition(b".")[0]
 
 
 def malformed(detail: str) -> IdentityRefused:
@@ -200,7 +229,7 @@ def _object(part: bytes, name: str) -> dict[str, Any]:
 
 
 def _check_header(header: Mapping[str, Any]) -> None:
-    for name in _REFUSED_HEADERS:
+    for name in REFUSED_HEADERS:
         if name in header:
             raise malformed(f"header: {name} is not taken")
     for name in ("alg", "kid"):

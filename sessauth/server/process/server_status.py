@@ -28,6 +28,7 @@ from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from ..cluster.role import ClusterRole
 from ..config import Config
+from ..identity.providers import settings_digest
 from ..keys.certificates import certificate_end
 from ..keys.issuer_keyring import KeyRing
 from ..log import event
@@ -78,6 +79,7 @@ class StatusReport:
             record=part.record,
             alarm="" if alarm is None else str(alarm),
             audit_fault=self.audit_fault(),
+            identity_settings=settings_digest(self.config.identity_providers),
         )
         status = _with_files(status, self.config)
         try:
@@ -109,6 +111,7 @@ def folder_status(config: Config) -> ServerStatus:
             fresh=not brake_page.is_stale(page),
             record=0 if position is None else position.number,
             alarm=brake_page.alarm_of(page),
+            identity_settings=settings_digest(config.identity_providers),
         )
     return _with_counts(_with_files(status, config), used, size, counts)
 

@@ -26,6 +26,7 @@ from ...v1 import session_service_pb2 as session_pb
 from ...v1 import token_pb2
 from .. import request_fields
 from ..evidence.receipts import ReceiptIssuer
+from ..identity.key_proofs import Possession
 from ..identity.login_sessions import LoginSessions, Opening, ProvenLogin
 from ..keys.certificates import first_der
 from ..rpc.access import GATEWAY, ISSUER, OPERATOR
@@ -64,6 +65,7 @@ class SessionService(Service):
         """Open a session that the caller owns; an operator may name any owner."""
         self.require_grants()
         if not request.identity_token:
+            _require_no_proof(request)
             return (yield from self._open(request, call, None))
         opening = Opening()
         with self.logins.counted(opening):
@@ -71,7 +73,7 @@ class SessionService(Service):
                 raise invalid(
                     "parent_id", "must be empty beside identity_token: the login's session is the parent"
                 )
-            login = self.logins.prove(request.identity_token, _thumbprint(call), opening)
+            login = self.logins.prove(request.identity_token, _shown(request, call), opening)
             return (yield from self._open(request, call, login))
 
     def _open(
@@ -179,7 +181,7 @@ class SessionService(Service):
         """Renew a lease, or by a token that of its login's session; returns its durable deadline."""
         session_id = request_fields.session_id(request.session_id)
         if request.identity_token:
-            login = self.logins.prove(request.identity_token, _thumbprint(call))
+            login = self.logins.prove(request.identity_token, _shown(request, call))
             living = self.logins.session_of(login)
             # The token is the right to a session that an issuer does not see.
             if living is None or living.id != session_id:
@@ -187,6 +189,7 @@ class SessionService(Service):
             call.raise_if_expired()
             deadline_ms = yield self.logins.renew(login, session_id)
         else:
+            _require_no_proof(request)
             self._session(session_id, call)
             call.raise_if_expired()
             deadline_ms = yield self.writer.keep_alive(session_id)
@@ -298,6 +301,17 @@ class SessionService(Service):
         """Return a session with its effective status."""
         session = require_visible(self.writer.effective_session(session_id), call)
         return request_fields.session_message(readable(self.writer, call)(session))
+
+
+def _require_no_proof(request: session_pb.OpenSessionRequest | session_pb.KeepAliveRequest) -> None:
+    if request.identity_proof:
+        raise invalid("identity_proof", "must be empty without the identity_token that it belongs to")
+
+
+def _shown(
+    request: session_pb.OpenSessionRequest | session_pb.KeepAliveRequest, call: CallContext
+) -> Possession:
+    return Possession(_thumbprint(call), request.identity_proof, call.method)
 
 
 def _thumbprint(call: CallContext) -> str:

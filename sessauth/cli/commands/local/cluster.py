@@ -39,11 +39,10 @@ def own_process(settings: Settings) -> Callable[[], ClusterStanding]:
     return ask
 
 
-def peer(settings: Settings) -> Callable[[str], ClusterStanding]:
-    """Return a function that asks the server at an address, as the operator of this host.
+def server_at(settings: Settings) -> Callable[[str], Settings]:
+    """Return a function that gives the settings to call the server at an address, as this host's operator.
 
-    Options of TLS in front of the command count before the settings of ``[cluster]`` and ``[follow]``. It
-    raises SessauthError.
+    Options of TLS in front of the command count before the settings of ``[cluster]`` and ``[follow]``.
     """
     config = settings.config()
     stated = settings.tls or settings.tls_ca or settings.tls_certificate or settings.insecure_tcp
@@ -62,9 +61,15 @@ def peer(settings: Settings) -> Callable[[str], ClusterStanding]:
     if changed.credential_file is None:
         beside = config.home / "operator.credential"
         changed.credential_file = beside if beside.exists() else None
+    return lambda address: replace(changed, target=address)
+
+
+def peer(settings: Settings) -> Callable[[str], ClusterStanding]:
+    """Return a function that asks the server at an address, as :func:`server_at`. It raises SessauthError."""
+    at = server_at(settings)
 
     def ask(address: str) -> ClusterStanding:
-        with replace(changed, target=address).client() as client:
+        with at(address).client() as client:
             return client.cluster_standing()
 
     return ask

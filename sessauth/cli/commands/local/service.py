@@ -35,8 +35,10 @@ from ...output import (
     span,
 )
 from ...params import PATH, examples, state_dir_option
+from .cluster import server_at
 
 if TYPE_CHECKING:
+    from ....client import Client
     from ....server.config import Config
     from ....server.doctor.finding import Finding, Host
 
@@ -176,6 +178,8 @@ def _faults(status: ServerStatus) -> Iterator[tuple[str, object]]:
     yield "alarm", status.alarm
     if status.role != "single":
         yield "freshness", f"{'fresh' if status.fresh else 'STALE'}, record {status.record}"
+        if status.identity_settings not in ("", "none"):
+            yield "identity", f"settings of providers {status.identity_settings}"
 
 
 def _hosts(status: ServerStatus, standing: ClusterStanding | None) -> Iterator[tuple[str, object]]:
@@ -269,6 +273,20 @@ def _status(settings: Settings) -> tuple[dict[str, Any], list[str], int]:
     )
 
 
+def _other_servers(settings: Settings, client: Client, own: ServerStatus) -> tuple[ServerStatus, ...]:
+    """Return the answers of the cluster's other servers, without those that give none."""
+    if own.role not in ("leader", "server"):
+        return ()
+    found = []
+    at = server_at(settings)
+    with suppress(SessauthError):
+        for host in client.cluster_standing().hosts:
+            if host.address and host.name != own.host:
+                with suppress(SessauthError), at(host.address).client() as other:
+                    found.append(other.server_status())
+    return tuple(found)
+
+
 WARNINGS: Final = 1
 ERRORS: Final = 2
 
@@ -307,7 +325,8 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
         host = Host(config, settings.clock, deep=deep, backups=backups, backup_age_ms=backup_age_ms)
         try:
             with asked.client() as client:
-                return replace(host, status=client.server_status())
+                found = client.server_status()
+                return replace(host, status=found, others=_other_servers(asked, client, found))
         except Unavailable as error:
             return replace(host, silence=str(error))
         except SessauthError as error:
