@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -12,18 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from joserfc import jwt as joserfc_jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from sessauth.client import Client
+from sessauth.cli.main import cli
+from sessauth.client import AsyncClient, Client, TransactionToken
 from sessauth.clock import FixedClock
 from sessauth.errors import IdentityRefused, KeyFolderError, MalformedToken, Rejected, ServerError, UsageError
 from sessauth.reasons import Reason
+from sessauth.server.config import from_dict
 from sessauth.server.keys.transaction_keys import TransactionKeys
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
 from sessauth.server.sections import TRANSACTION_KEY_SHOWN_MS
+from sessauth.tokens.prover import HolderKey
+from sessauth.tokens.token import Token
 from tests.support.identity_tokens import ISSUER, SERVICE, claims, public_jwk, signed
-from tests.support.service import Service, running
+from tests.support.service import Service, home_folder, running
 
 TXN_ISSUER = "https://sessauth.corp"
 DOMAIN = "https://shop.corp"
@@ -346,3 +354,60 @@ def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, open_to_others: 
         keys.poll()
     with pytest.raises(ServerError):
         keys.sign({})
+
+
+def test_a_server_that_starts_again_signs_with_the_same_key() -> None:
+    """Its checks of files take the folder of the keys as it was made."""
+    with home_folder() as home:
+        initialise(home)
+        published = []
+        for _ in range(2):
+            control = Control(from_dict({"home": str(home), "transaction_tokens": SETTINGS}))
+            published.append(control.transaction_keys.jwks())
+            control.start()
+            control.stop()
+    assert published[0] == published[1]
+    assert b"kid" in published[0]
+
+
+def test_the_asyncio_client_exchanges_too() -> None:
+    """Its result is that of the other client, for a bound token as well: it makes a proof for each call."""
+    holder = HolderKey.generate()
+
+    async def exchanged(service: Service, token: Token) -> list[TransactionToken]:
+        made = service.made
+        async with AsyncClient(
+            str(made.socket), credential_file=made.credential_file, holder=holder
+        ) as client:
+            return [await client.exchange(token, "read", "db/1", audience="gw") for _ in range(2)]
+
+    with running(transaction_tokens=SETTINGS) as service:
+        client = Client(str(service.made.socket), credential_file=service.made.credential_file)
+        with client, client.session(subject="agent", ceiling=["read:db/**"]) as session:
+            token = session.mint(["read:db/**"], ["gw"], ending="bound", to=holder.public)
+            first, second = asyncio.run(exchanged(service, token))
+            unproven = client.exchange(token, "read", "db/1", audience="gw")
+
+    assert first and second
+    assert first.decision.decision_id != second.decision.decision_id
+    assert (unproven.decision.reason, unproven.text) == (Reason.PROOF_REQUIRED, "")
+
+
+def test_sets_of_two_servers_are_joined_by_the_command(service: Service, tmp_path: Path) -> None:
+    """A key in both is there once; a private key, or another document, is refused by the option's name."""
+    known = {"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "AA"}
+    other = tmp_path / "other.json"
+    where = ("--target", service.made.socket, "--credential-file", service.made.credential_file)
+
+    def joined(*keys: object) -> Result:
+        other.write_text(json.dumps({"keys": keys}))
+        return CliRunner().invoke(cli, [*map(str, where), "keys", "transactions", "--join", str(other)])
+
+    made = joined(known, known)
+    assert made.exit_code == 0, made.output
+    assert [key["kid"] == "other" for key in json.loads(made.stdout)["keys"]] == [False, True]
+    for wrong in ({**known, "d": "secret"}, "text"):
+        refused = joined(wrong)
+        assert refused.exit_code == 2
+        assert "--join: " in refused.output
+        assert "secret" not in refused.output

@@ -155,7 +155,7 @@ def jwks(settings: Settings) -> None:
 
 @keys.command(
     "transactions",
-    epilog=examples("keys transactions > jwks.json", "keys transactions --join other.json > jwks.json"),
+    epilog=examples("keys transactions", "keys transactions --join other.json"),
 )
 @click.option(
     "--join",

@@ -90,7 +90,7 @@ class TransactionTokens:
         if stated in known:
             return stated
         if stated or len(known) != 1:
-            raise invalid("trust_domain", "must be one of transaction_tokens.trust_domains of the server")
+            raise invalid("trust_domain", "must be one of the domains that the server has in its settings")
         return known[0]
 
     def _claims(
