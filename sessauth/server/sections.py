@@ -153,6 +153,9 @@ class ProofSettings:
 # How long a new key of transaction tokens is published before it signs, and after it signed last.
 TRANSACTION_KEY_SHOWN_MS: Final = 86_400_000
 MAX_TRANSACTION_TTL_MS: Final = 60_000
+# Ed25519 by the name of RFC 8037.
+EDDSA: Final = "EdDSA"
+TRANSACTION_ALGORITHMS: Final = (EDDSA, "ES256", "RS256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ class TransactionTokenSettings:
 
     issuer: str = ""
     trust_domains: tuple[str, ...] = ()
+    algorithm: str = EDDSA
     ttl_ms: int = 15_000
     # A new key is made this long after the last one.
     key_lifetime_ms: int = 7_776_000_000
@@ -180,6 +184,10 @@ class TransactionTokenSettings:
                 raise ConfigError(f"transaction_tokens.{name}: must be printable, up to 1024 characters")
         if not all(self.trust_domains) or len(set(self.trust_domains)) < len(self.trust_domains):
             raise ConfigError("transaction_tokens.trust_domains: has an empty one, or one twice")
+        if self.algorithm not in TRANSACTION_ALGORITHMS:
+            raise ConfigError(
+                f"transaction_tokens.algorithm: must be one of {', '.join(TRANSACTION_ALGORITHMS)}"
+            )
         if not 1_000 <= self.ttl_ms <= MAX_TRANSACTION_TTL_MS:
             raise ConfigError(f"transaction_tokens.ttl_ms: must be 1000 to {MAX_TRANSACTION_TTL_MS}")
         least = 2 * TRANSACTION_KEY_SHOWN_MS

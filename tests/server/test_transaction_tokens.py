@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +20,15 @@ from joserfc.jwk import KeySet
 from sessauth.cli.main import cli
 from sessauth.client import AsyncClient, Client, TransactionToken
 from sessauth.clock import FixedClock
-from sessauth.errors import IdentityRefused, KeyFolderError, MalformedToken, Rejected, ServerError, UsageError
+from sessauth.errors import (
+    ConfigError,
+    IdentityRefused,
+    KeyFolderError,
+    MalformedToken,
+    Rejected,
+    ServerError,
+    UsageError,
+)
 from sessauth.reasons import Reason
 from sessauth.server.config import from_dict
 from sessauth.server.keys.transaction_keys import TransactionKeys
@@ -215,19 +222,19 @@ def _mutations(token: str) -> Iterator[str]:
     yield f"{none}.{payload}."
 
 
-def _by_joserfc(keys: bytes) -> Callable[[str], dict[str, Any]]:
+def _by_joserfc(keys: bytes, algorithm: str) -> Callable[[str], dict[str, Any]]:
     known = KeySet.import_key_set(json.loads(keys))
 
     def decode(token: str) -> dict[str, Any]:
         try:
-            return dict(joserfc_jwt.decode(token, known, algorithms=["EdDSA"]).claims)
+            return dict(joserfc_jwt.decode(token, known, algorithms=[algorithm]).claims)
         except JoseError as error:
             raise ValueError(str(error)) from error
 
     return decode
 
 
-def _by_pyjwt(keys: bytes) -> Callable[[str], dict[str, Any]]:
+def _by_pyjwt(keys: bytes, algorithm: str) -> Callable[[str], dict[str, Any]]:
     jwt = pytest.importorskip("jwt", reason="needs PyJWT, which is no dependency: pip install pyjwt")
     known = {key.key_id: key for key in jwt.PyJWKSet.from_json(keys.decode()).keys}
 
@@ -236,7 +243,7 @@ def _by_pyjwt(keys: bytes) -> Callable[[str], dict[str, Any]]:
             found: dict[str, Any] = jwt.decode(
                 token,
                 known.get(jwt.get_unverified_header(token).get("kid")),
-                algorithms=["EdDSA"],
+                algorithms=[algorithm],
                 audience=DOMAIN,
                 issuer=TXN_ISSUER,
                 options={"require": ["exp", "iat", "sub"]},
@@ -253,14 +260,20 @@ def _by_pyjwt(keys: bytes) -> Callable[[str], dict[str, Any]]:
 # The name of the algorithm is that of RFC 8037, which joserfc calls deprecated; PyJWT knows no other.
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 @pytest.mark.parametrize("verifier_of", [_by_joserfc, _by_pyjwt], ids=["joserfc", "PyJWT"])
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256", "RS256"])
 def test_other_libraries_verify_it_and_refuse_a_changed_one(
-    operator: Client, verifier_of: Callable[[bytes], Callable[[str], dict[str, Any]]]
+    verifier_of: Callable[[bytes, str], Callable[[str], dict[str, Any]]], algorithm: str
 ) -> None:
     """The JWK set is all that they need; a changed bit of any part is refused."""
-    with operator.session(subject="agent", ceiling=["read:db/**"]) as session:
-        made = operator.exchange(session.mint(["read:db/**"], ["gw"]), "read", "db/1", audience="gw")
-    verify = verifier_of(operator.transaction_keys())
+    with running(transaction_tokens={**SETTINGS, "algorithm": algorithm}) as service:
+        client = Client(str(service.made.socket), credential_file=service.made.credential_file)
+        with client, client.session(subject="agent", ceiling=["read:db/**"]) as session:
+            made = client.exchange(session.mint(["read:db/**"], ["gw"]), "read", "db/1", audience="gw")
+            keys = client.transaction_keys()
+    verify = verifier_of(keys, algorithm)
 
+    assert decoded(made.text)[0]["alg"] == algorithm
+    assert b'"d"' not in keys
     assert verify(made.text)["sub"] == "agent"
     mutated = list(_mutations(made.text))
     assert len(mutated) > 60
@@ -270,6 +283,25 @@ def test_other_libraries_verify_it_and_refuse_a_changed_one(
             verify(token)
             accepted.append(token)
     assert accepted == []
+
+
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ({"algorithm": "HS256"}, "algorithm"),
+        ({"ttl_ms": 60_001}, "ttl_ms"),
+        ({"ttl_ms": 999}, "ttl_ms"),
+        ({"key_lifetime_ms": DAY_MS}, "key_lifetime_ms"),
+        ({"trust_domains": []}, "trust_domains"),
+        ({"trust_domains": ["a", "a"]}, "trust_domains"),
+        ({"issuer": ""}, "issuer"),
+        ({"issuer": "a\nb"}, "issuer"),
+    ],
+)
+def test_settings_out_of_range_name_their_key(stated: dict[str, Any], key: str) -> None:
+    """Nothing starts with them."""
+    with pytest.raises(ConfigError, match=rf"transaction_tokens\.{key}\b"):
+        from_dict({"home": "/nowhere", "transaction_tokens": {**SETTINGS, **stated}})
 
 
 def test_it_opens_no_session_and_is_no_token_of_one(operator: Client, clock: FixedClock) -> None:
@@ -295,8 +327,8 @@ def test_it_opens_no_session_and_is_no_token_of_one(operator: Client, clock: Fix
 def test_a_key_is_published_for_a_day_before_it_signs_and_after(tmp_path: Path) -> None:
     """Each is in the set as long as a token of it can be valid; files are for their owner alone."""
     clock = FixedClock(1_790_000_000_000)
-    folder = tmp_path / "transactions"
-    keys = TransactionKeys(folder, 10 * DAY_MS, clock.now_ms)
+    folder = tmp_path / "transactions" / "EdDSA"
+    keys = TransactionKeys(tmp_path, "EdDSA", 10 * DAY_MS, clock.now_ms)
 
     def signer() -> str:
         return str(decoded(keys.sign({"n": 1}))[0]["kid"])
@@ -322,7 +354,7 @@ def test_a_key_is_published_for_a_day_before_it_signs_and_after(tmp_path: Path) 
     assert published() == [second]
 
     # A start later finds the same keys.
-    again = TransactionKeys(folder, 10 * DAY_MS, clock.now_ms)
+    again = TransactionKeys(tmp_path, "EdDSA", 10 * DAY_MS, clock.now_ms)
     again.poll()
     assert again.jwks() == keys.jwks()
 
@@ -330,10 +362,10 @@ def test_a_key_is_published_for_a_day_before_it_signs_and_after(tmp_path: Path) 
 def test_a_key_whose_file_was_removed_signs_nothing_more(tmp_path: Path) -> None:
     """A new one takes its place at once, and the old one leaves the set."""
     clock = FixedClock(1_790_000_000_000)
-    keys = TransactionKeys(tmp_path / "transactions", 10 * DAY_MS, clock.now_ms)
+    keys = TransactionKeys(tmp_path, "EdDSA", 10 * DAY_MS, clock.now_ms)
     keys.poll()
     leaked = json.loads(keys.jwks())["keys"][0]["kid"]
-    os.unlink(next((tmp_path / "transactions").iterdir()))
+    next(tmp_path.rglob("*.pem")).unlink()
     clock.advance(1_000)
     keys.poll()
 
@@ -341,19 +373,32 @@ def test_a_key_whose_file_was_removed_signs_nothing_more(tmp_path: Path) -> None
     assert decoded(keys.sign({}))[0]["kid"] != leaked
 
 
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
 @pytest.mark.parametrize("open_to_others", ["folder", "file"])
-def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, open_to_others: str) -> None:
-    """The message has the command that closes it; the keys that are known sign on."""
-    folder = tmp_path / "transactions"
-    TransactionKeys(folder, 10 * DAY_MS, lambda: 1_790_000_000_000).poll()
-    path = folder if open_to_others == "folder" else next(folder.iterdir())
-    path.chmod(0o755)
+def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, open_to_others: str, algorithm: str) -> None:
+    """The message has the command that closes it."""
+    TransactionKeys(tmp_path, algorithm, 10 * DAY_MS, lambda: 1_790_000_000_000).poll()
+    file = next(tmp_path.rglob("*.pem"))
+    (file.parent if open_to_others == "folder" else file).chmod(0o755)
 
-    keys = TransactionKeys(folder, 10 * DAY_MS, lambda: 1_790_000_000_000)
+    keys = TransactionKeys(tmp_path, algorithm, 10 * DAY_MS, lambda: 1_790_000_000_000)
     with pytest.raises(KeyFolderError, match="chmod"):
         keys.poll()
     with pytest.raises(ServerError):
         keys.sign({})
+
+
+@pytest.mark.parametrize(("algorithm", "other"), [("ES256", "RS256"), ("RS256", "ES256"), ("EdDSA", "ES256")])
+def test_a_file_with_a_key_of_another_algorithm_is_refused(
+    tmp_path: Path, algorithm: str, other: str
+) -> None:
+    """The message says what to do, and has nothing of the key."""
+    for name in (algorithm, other):
+        TransactionKeys(tmp_path, name, 10 * DAY_MS, lambda: 1_790_000_000_000).poll()
+    wrong = next((tmp_path / "transactions" / other).iterdir())
+    wrong.rename(next((tmp_path / "transactions" / algorithm).iterdir()))
+    with pytest.raises(KeyFolderError, match="the server makes another"):
+        TransactionKeys(tmp_path, algorithm, 10 * DAY_MS, lambda: 1_790_000_000_000).poll()
 
 
 def test_a_server_that_starts_again_signs_with_the_same_key() -> None:

@@ -136,7 +136,7 @@ class Control:
         try_once("proof keys", self.host_keys.rotate)
         settings = config.transaction_tokens
         self.transaction_keys = TransactionKeys(
-            config.keys_dir / "transactions", settings.key_lifetime_ms, writer.now_ms
+            config.keys_dir, settings.algorithm, settings.key_lifetime_ms, writer.now_ms
         )
         if settings.issuer:
             try_once("transaction keys", self.transaction_keys.poll)
