@@ -17,6 +17,7 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from sessauth.audit.replay import replay
 from sessauth.cli.main import cli
 from sessauth.client import AsyncClient, Client, TransactionToken
 from sessauth.clock import FixedClock
@@ -38,7 +39,8 @@ from sessauth.server.sections import TRANSACTION_KEY_SHOWN_MS
 from sessauth.tokens.prover import HolderKey
 from sessauth.tokens.token import Token
 from tests.support.identity_tokens import ISSUER, SERVICE, claims, public_jwk, signed
-from tests.support.service import Service, home_folder, running
+from tests.support.recorded import records
+from tests.support.service import Service, home_folder, running, wait_until
 
 TXN_ISSUER = "https://sessauth.corp"
 DOMAIN = "https://shop.corp"
@@ -456,3 +458,23 @@ def test_sets_of_two_servers_are_joined_by_the_command(service: Service, tmp_pat
         assert refused.exit_code == 2
         assert "--join: " in refused.output
         assert "secret" not in refused.output
+
+
+def test_an_exchange_is_one_recorded_decision_that_replays() -> None:
+    """It is recorded as a check is, by the id that is the token's ``txn``; no file has the token."""
+    with running(audit={"enabled": True}, transaction_tokens=SETTINGS) as service:
+        assert service.control is not None
+        folder = service.control._config.audit_dir
+        client = Client(str(service.made.socket), credential_file=service.made.credential_file)
+        with client, client.session(subject="agent", ceiling=["read:db/**"]) as session:
+            token = session.mint(["read:db/** needs uses(1)"], ["gw"])
+            made = [client.exchange(token, action, "db/1", audience="gw") for action in ("read", "write")]
+        assert wait_until(lambda: len(records(folder, "decision")) == 2)
+        found = records(folder, "decision")
+        report = replay(folder)
+        said = b"".join(path.read_bytes() for path in service.made.home.rglob("*") if path.is_file())
+
+    assert {each["id"] for each in found} == {each.decision.decision_id.hex() for each in made}
+    assert decoded(made[0].text)[1]["txn"] == made[0].decision.decision_id.hex()
+    assert (report.decisions, report.findings) == (2, [])
+    assert made[0].text.rpartition(".")[2].encode() not in said

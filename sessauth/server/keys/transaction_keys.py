@@ -89,15 +89,10 @@ class JoseKey:
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of RFC 7518, sections 3.3 and 3.4."""
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec, padding
-        from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+        from joserfc.jws import JWSRegistry
 
-        private: Any = self._key.private_key
-        if self._algorithm == "RS256":
-            return bytes(private.sign(message, padding.PKCS1v15(), hashes.SHA256()))
-        pair = decode_dss_signature(private.sign(message, ec.ECDSA(hashes.SHA256())))
-        return b"".join(number.to_bytes(EC_BITS // 8, "big") for number in pair)
+        signature: bytes = JWSRegistry.algorithms[self._algorithm].sign(message, self._key)
+        return signature
 
 
 EC_BITS: Final = 256
