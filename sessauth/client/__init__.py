@@ -28,6 +28,7 @@ from ._results import SelectedSession as SelectedSession
 from ._results import SessionActivity as SessionActivity
 from ._results import SessionPage as SessionPage
 from ._results import SessionReport as SessionReport
+from ._results import TransactionToken as TransactionToken
 from ._results import VerifierActivity as VerifierActivity
 from ._sync.client import Client as Client
 from ._sync.client import LiveSession as LiveSession

@@ -532,6 +532,23 @@ _READER: Final = DecisionReader(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class TransactionToken:
+    """A transaction token of a call, and the decision on that call. False as a bool if it was denied.
+
+    ``text`` is a JWT, empty on a denial: whoever has it can show it to the services of its trust domain until
+    ``expires_at_ms``, in ms since 1970.
+    """
+
+    decision: RemoteDecision
+    text: str = field(default="", repr=False)
+    expires_at_ms: int = 0
+
+    def __bool__(self) -> bool:
+        """Return True if the call is allowed and there is a token of it."""
+        return bool(self.decision) and bool(self.text)
+
+
 def read_check(data: bytes) -> RemoteDecision:
     """Return the decision of a CheckResponse or CommitResponse. Raises DecodeError."""
     decision: RemoteDecision | None = _READER.check(data)

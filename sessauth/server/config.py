@@ -34,6 +34,7 @@ from .sections import (
     SessionSettings,
     TcpSettings,
     TracingSettings,
+    TransactionTokenSettings,
     UsageSettings,
     check_identities,
     host_and_port,
@@ -56,6 +57,7 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     proofs: ProofSettings = field(default_factory=ProofSettings)
+    transaction_tokens: TransactionTokenSettings = field(default_factory=TransactionTokenSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)

@@ -150,6 +150,51 @@ class ProofSettings:
             raise ConfigError("proofs.replay_slots: must be a power of two from 256 to 268435456")
 
 
+# How long a new key of transaction tokens is published before it signs, and after it signed last.
+TRANSACTION_KEY_SHOWN_MS: Final = 86_400_000
+MAX_TRANSACTION_TTL_MS: Final = 60_000
+# Ed25519 by the name of RFC 8037.
+EDDSA: Final = "EdDSA"
+TRANSACTION_ALGORITHMS: Final = (EDDSA, "ES256", "RS256")
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionTokenSettings:
+    """Section ``[transaction_tokens]``: off unless ``issuer`` is stated. Times in ms.
+
+    ``issuer`` is the tokens' ``iss``, ``trust_domains`` are those who may be their ``aud``.
+    """
+
+    issuer: str = ""
+    trust_domains: tuple[str, ...] = ()
+    algorithm: str = EDDSA
+    ttl_ms: int = 15_000
+    # A new key is made this long after the last one.
+    key_lifetime_ms: int = 7_776_000_000
+
+    def check(self) -> None:
+        """Refuse values out of range and contradictions."""
+        if bool(self.issuer) != bool(self.trust_domains):
+            raise ConfigError(
+                "transaction_tokens.issuer, transaction_tokens.trust_domains: go together; state both or "
+                "neither"
+            )
+        for name, values in (("issuer", (self.issuer,)), ("trust_domains", self.trust_domains)):
+            if any(len(value) > 1024 or not value.isprintable() for value in values):
+                raise ConfigError(f"transaction_tokens.{name}: must be printable, up to 1024 characters")
+        if not all(self.trust_domains) or len(set(self.trust_domains)) < len(self.trust_domains):
+            raise ConfigError("transaction_tokens.trust_domains: has an empty one, or one twice")
+        if self.algorithm not in TRANSACTION_ALGORITHMS:
+            raise ConfigError(
+                f"transaction_tokens.algorithm: must be one of {', '.join(TRANSACTION_ALGORITHMS)}"
+            )
+        if not 1_000 <= self.ttl_ms <= MAX_TRANSACTION_TTL_MS:
+            raise ConfigError(f"transaction_tokens.ttl_ms: must be 1000 to {MAX_TRANSACTION_TTL_MS}")
+        least = 2 * TRANSACTION_KEY_SHOWN_MS
+        if not least <= self.key_lifetime_ms <= limits.MAX_TIME_MS:
+            raise ConfigError(f"transaction_tokens.key_lifetime_ms: must be at least {least}, two days")
+
+
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
     """Section ``[audit]``: recording of decisions, off unless ``enabled``. Times in ms, sizes in bytes.

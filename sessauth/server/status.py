@@ -82,6 +82,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     # A gateway came to the control process for a check.
     "CHECKS_AT_WORKERS": Code.FAILED_PRECONDITION,
     "NO_ISSUER_KEY": Code.FAILED_PRECONDITION,
+    "NO_TRANSACTION_KEY": Code.FAILED_PRECONDITION,
     "OVERLOADED": Code.RESOURCE_EXHAUSTED,
     "STATE_FULL": Code.RESOURCE_EXHAUSTED,
     "STATE_UNUSABLE": Code.UNAVAILABLE,

@@ -22,34 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sessauth.v1 import authorization_service_pb2 as sessauth_dot_v1_dot_authorization__service__pb2
 from sessauth.v1 import token_pb2 as sessauth_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/token_service.proto\x12\x0bsessauth.v1\x1a\x17sessauth/v1/token.proto\"\xa6\x02\n\x0bMintRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\x04\x12#\n\x06\x65nding\x18\x05 \x01(\x0e\x32\x13.sessauth.v1.Ending\x12\r\n\x05where\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x03(\t\x12\x0c\n\x04peer\x18\x08 \x03(\t\x12\x15\n\rnot_before_ms\x18\t \x01(\x04\x12\x12\n\nmax_blocks\x18\n \x01(\r\x12\r\n\x05label\x18\x0b \x01(\t\x12\x10\n\x08next_key\x18\x0c \x01(\x0c\x12\x11\n\tproof_key\x18\r \x01(\x0c\x12\x10\n\x08may_seal\x18\x0e \x01(\x08\x12\x0e\n\x06strict\x18\x0f \x01(\x08\"j\n\x0cMintResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x62lock_id\x18\x03 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x04 \x01(\x04\x12\x10\n\x08warnings\x18\x05 \x03(\t\"\xa6\x02\n\x10\x41ttenuateRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\x04\x12#\n\x06\x65nding\x18\x05 \x01(\x0e\x32\x13.sessauth.v1.Ending\x12\r\n\x05where\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x03(\t\x12\x0c\n\x04peer\x18\x08 \x03(\t\x12\x15\n\rnot_before_ms\x18\t \x01(\x04\x12\x12\n\nmax_blocks\x18\n \x01(\r\x12\r\n\x05label\x18\x0b \x01(\t\x12\x0e\n\x06strict\x18\x0c \x01(\x08\x12\x10\n\x08next_key\x18\r \x01(\x0c\x12\x11\n\tproof_key\x18\x0e \x01(\x0c\x12\x10\n\x08may_seal\x18\x0f \x01(\x08\"]\n\x11\x41ttenuateResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x04\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\x1f\n\x0eInspectRequest\x12\r\n\x05token\x18\x01 \x01(\t\"u\n\x0eInspectedBlock\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12!\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x12.sessauth.v1.Block\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\r\n\x05where\x18\x04 \x03(\t\x12\x0f\n\x07revoked\x18\x05 \x01(\x08\"`\n\x0fInspectResponse\x12\x10\n\x08verified\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12+\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1b.sessauth.v1.InspectedBlock\"Z\n\rRevokeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tblock_ids\x18\x03 \x03(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\"\n\x0eRevokeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x32\xa0\x02\n\x0cTokenService\x12;\n\x04Mint\x12\x18.sessauth.v1.MintRequest\x1a\x19.sessauth.v1.MintResponse\x12J\n\tAttenuate\x12\x1d.sessauth.v1.AttenuateRequest\x1a\x1e.sessauth.v1.AttenuateResponse\x12\x44\n\x07Inspect\x12\x1b.sessauth.v1.InspectRequest\x1a\x1c.sessauth.v1.InspectResponse\x12\x41\n\x06Revoke\x12\x1a.sessauth.v1.RevokeRequest\x1a\x1b.sessauth.v1.RevokeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/token_service.proto\x12\x0bsessauth.v1\x1a\'sessauth/v1/authorization_service.proto\x1a\x17sessauth/v1/token.proto\"\xa6\x02\n\x0bMintRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\x04\x12#\n\x06\x65nding\x18\x05 \x01(\x0e\x32\x13.sessauth.v1.Ending\x12\r\n\x05where\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x03(\t\x12\x0c\n\x04peer\x18\x08 \x03(\t\x12\x15\n\rnot_before_ms\x18\t \x01(\x04\x12\x12\n\nmax_blocks\x18\n \x01(\r\x12\r\n\x05label\x18\x0b \x01(\t\x12\x10\n\x08next_key\x18\x0c \x01(\x0c\x12\x11\n\tproof_key\x18\r \x01(\x0c\x12\x10\n\x08may_seal\x18\x0e \x01(\x08\x12\x0e\n\x06strict\x18\x0f \x01(\x08\"j\n\x0cMintResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x62lock_id\x18\x03 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x04 \x01(\x04\x12\x10\n\x08warnings\x18\x05 \x03(\t\"\xa6\x02\n\x10\x41ttenuateRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12\x10\n\x08\x61udience\x18\x03 \x03(\t\x12\x0e\n\x06ttl_ms\x18\x04 \x01(\x04\x12#\n\x06\x65nding\x18\x05 \x01(\x0e\x32\x13.sessauth.v1.Ending\x12\r\n\x05where\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x03(\t\x12\x0c\n\x04peer\x18\x08 \x03(\t\x12\x15\n\rnot_before_ms\x18\t \x01(\x04\x12\x12\n\nmax_blocks\x18\n \x01(\r\x12\r\n\x05label\x18\x0b \x01(\t\x12\x0e\n\x06strict\x18\x0c \x01(\x08\x12\x10\n\x08next_key\x18\r \x01(\x0c\x12\x11\n\tproof_key\x18\x0e \x01(\x0c\x12\x10\n\x08may_seal\x18\x0f \x01(\x08\"]\n\x11\x41ttenuateResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x04\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\x1f\n\x0eInspectRequest\x12\r\n\x05token\x18\x01 \x01(\t\"u\n\x0eInspectedBlock\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12!\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x12.sessauth.v1.Block\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\r\n\x05where\x18\x04 \x03(\t\x12\x0f\n\x07revoked\x18\x05 \x01(\x08\"`\n\x0fInspectResponse\x12\x10\n\x08verified\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12+\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1b.sessauth.v1.InspectedBlock\"Z\n\rRevokeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x11\n\tblock_ids\x18\x03 \x03(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\"\n\x0eRevokeResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"Q\n\x0f\x45xchangeRequest\x12(\n\x05\x63heck\x18\x01 \x01(\x0b\x32\x19.sessauth.v1.CheckRequest\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\"m\n\x10\x45xchangeResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.sessauth.v1.Decision\x12\x19\n\x11transaction_token\x18\x02 \x01(\t\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x04\"\x1b\n\x19GetTransactionKeysRequest\"*\n\x1aGetTransactionKeysResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\x32\xd0\x03\n\x0cTokenService\x12;\n\x04Mint\x12\x18.sessauth.v1.MintRequest\x1a\x19.sessauth.v1.MintResponse\x12J\n\tAttenuate\x12\x1d.sessauth.v1.AttenuateRequest\x1a\x1e.sessauth.v1.AttenuateResponse\x12\x44\n\x07Inspect\x12\x1b.sessauth.v1.InspectRequest\x1a\x1c.sessauth.v1.InspectResponse\x12\x41\n\x06Revoke\x12\x1a.sessauth.v1.RevokeRequest\x1a\x1b.sessauth.v1.RevokeResponse\x12G\n\x08\x45xchange\x12\x1c.sessauth.v1.ExchangeRequest\x1a\x1d.sessauth.v1.ExchangeResponse\x12\x65\n\x12GetTransactionKeys\x12&.sessauth.v1.GetTransactionKeysRequest\x1a\'.sessauth.v1.GetTransactionKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.token_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MINTREQUEST']._serialized_start=74
-  _globals['_MINTREQUEST']._serialized_end=368
-  _globals['_MINTRESPONSE']._serialized_start=370
-  _globals['_MINTRESPONSE']._serialized_end=476
-  _globals['_ATTENUATEREQUEST']._serialized_start=479
-  _globals['_ATTENUATEREQUEST']._serialized_end=773
-  _globals['_ATTENUATERESPONSE']._serialized_start=775
-  _globals['_ATTENUATERESPONSE']._serialized_end=868
-  _globals['_INSPECTREQUEST']._serialized_start=870
-  _globals['_INSPECTREQUEST']._serialized_end=901
-  _globals['_INSPECTEDBLOCK']._serialized_start=903
-  _globals['_INSPECTEDBLOCK']._serialized_end=1020
-  _globals['_INSPECTRESPONSE']._serialized_start=1022
-  _globals['_INSPECTRESPONSE']._serialized_end=1118
-  _globals['_REVOKEREQUEST']._serialized_start=1120
-  _globals['_REVOKEREQUEST']._serialized_end=1210
-  _globals['_REVOKERESPONSE']._serialized_start=1212
-  _globals['_REVOKERESPONSE']._serialized_end=1246
-  _globals['_TOKENSERVICE']._serialized_start=1249
-  _globals['_TOKENSERVICE']._serialized_end=1537
+  _globals['_MINTREQUEST']._serialized_start=115
+  _globals['_MINTREQUEST']._serialized_end=409
+  _globals['_MINTRESPONSE']._serialized_start=411
+  _globals['_MINTRESPONSE']._serialized_end=517
+  _globals['_ATTENUATEREQUEST']._serialized_start=520
+  _globals['_ATTENUATEREQUEST']._serialized_end=814
+  _globals['_ATTENUATERESPONSE']._serialized_start=816
+  _globals['_ATTENUATERESPONSE']._serialized_end=909
+  _globals['_INSPECTREQUEST']._serialized_start=911
+  _globals['_INSPECTREQUEST']._serialized_end=942
+  _globals['_INSPECTEDBLOCK']._serialized_start=944
+  _globals['_INSPECTEDBLOCK']._serialized_end=1061
+  _globals['_INSPECTRESPONSE']._serialized_start=1063
+  _globals['_INSPECTRESPONSE']._serialized_end=1159
+  _globals['_REVOKEREQUEST']._serialized_start=1161
+  _globals['_REVOKEREQUEST']._serialized_end=1251
+  _globals['_REVOKERESPONSE']._serialized_start=1253
+  _globals['_REVOKERESPONSE']._serialized_end=1287
+  _globals['_EXCHANGEREQUEST']._serialized_start=1289
+  _globals['_EXCHANGEREQUEST']._serialized_end=1370
+  _globals['_EXCHANGERESPONSE']._serialized_start=1372
+  _globals['_EXCHANGERESPONSE']._serialized_end=1481
+  _globals['_GETTRANSACTIONKEYSREQUEST']._serialized_start=1483
+  _globals['_GETTRANSACTIONKEYSREQUEST']._serialized_end=1510
+  _globals['_GETTRANSACTIONKEYSRESPONSE']._serialized_start=1512
+  _globals['_GETTRANSACTIONKEYSRESPONSE']._serialized_end=1554
+  _globals['_TOKENSERVICE']._serialized_start=1557
+  _globals['_TOKENSERVICE']._serialized_end=2021
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from sessauth.v1 import authorization_service_pb2 as _authorization_service_pb2
 from sessauth.v1 import token_pb2 as _token_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -148,3 +149,31 @@ class RevokeResponse(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class ExchangeRequest(_message.Message):
+    __slots__ = ("check", "trust_domain")
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    check: _authorization_service_pb2.CheckRequest
+    trust_domain: str
+    def __init__(self, check: _Optional[_Union[_authorization_service_pb2.CheckRequest, _Mapping]] = ..., trust_domain: _Optional[str] = ...) -> None: ...
+
+class ExchangeResponse(_message.Message):
+    __slots__ = ("decision", "transaction_token", "expires_at_ms")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    decision: _authorization_service_pb2.Decision
+    transaction_token: str
+    expires_at_ms: int
+    def __init__(self, decision: _Optional[_Union[_authorization_service_pb2.Decision, _Mapping]] = ..., transaction_token: _Optional[str] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+
+class GetTransactionKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetTransactionKeysResponse(_message.Message):
+    __slots__ = ("jwks",)
+    JWKS_FIELD_NUMBER: _ClassVar[int]
+    jwks: bytes
+    def __init__(self, jwks: _Optional[bytes] = ...) -> None: ...

@@ -55,6 +55,16 @@ class TokenServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_token__service__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_token__service__pb2.RevokeResponse.FromString,
                 _registered_method=True)
+        self.Exchange = channel.unary_unary(
+                '/sessauth.v1.TokenService/Exchange',
+                request_serializer=sessauth_dot_v1_dot_token__service__pb2.ExchangeRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_token__service__pb2.ExchangeResponse.FromString,
+                _registered_method=True)
+        self.GetTransactionKeys = channel.unary_unary(
+                '/sessauth.v1.TokenService/GetTransactionKeys',
+                request_serializer=sessauth_dot_v1_dot_token__service__pb2.GetTransactionKeysRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_token__service__pb2.GetTransactionKeysResponse.FromString,
+                _registered_method=True)
 
 
 class TokenServiceServicer(object):
@@ -85,6 +95,21 @@ class TokenServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Exchange(self, request, context):
+        """Checks a call as Check does and, if it is allowed, signs a transaction token of it: a JWT for services that can't
+        check tokens of sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTransactionKeys(self, request, context):
+        """The public keys of the transaction tokens that this server signs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +132,16 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=sessauth_dot_v1_dot_token__service__pb2.RevokeRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_token__service__pb2.RevokeResponse.SerializeToString,
+            ),
+            'Exchange': grpc.unary_unary_rpc_method_handler(
+                    servicer.Exchange,
+                    request_deserializer=sessauth_dot_v1_dot_token__service__pb2.ExchangeRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_token__service__pb2.ExchangeResponse.SerializeToString,
+            ),
+            'GetTransactionKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTransactionKeys,
+                    request_deserializer=sessauth_dot_v1_dot_token__service__pb2.GetTransactionKeysRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_token__service__pb2.GetTransactionKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +253,60 @@ class TokenService(object):
             '/sessauth.v1.TokenService/Revoke',
             sessauth_dot_v1_dot_token__service__pb2.RevokeRequest.SerializeToString,
             sessauth_dot_v1_dot_token__service__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Exchange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.TokenService/Exchange',
+            sessauth_dot_v1_dot_token__service__pb2.ExchangeRequest.SerializeToString,
+            sessauth_dot_v1_dot_token__service__pb2.ExchangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTransactionKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.TokenService/GetTransactionKeys',
+            sessauth_dot_v1_dot_token__service__pb2.GetTransactionKeysRequest.SerializeToString,
+            sessauth_dot_v1_dot_token__service__pb2.GetTransactionKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

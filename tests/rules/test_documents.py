@@ -196,7 +196,7 @@ def test_documented_defaults_are_the_defaults() -> None:
     rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", SETTINGS.sections(1)["Settings"], re.M)
     checked = 0
     for keys, defaults in rows:
-        names = re.findall(r"`([a-z]+)\.([a-z_]+)`", keys)
+        names = re.findall(r"`([a-z_]+)\.([a-z_]+)`", keys)
         numbers = re.findall(r"\d+", defaults)
         if numbers:
             assert [int(n) for n in numbers] == [getattr(SECTIONS[s](), key) for s, key in names], keys

@@ -77,7 +77,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "jinja2": ("console.pages",),
     "markupsafe": ("console.pages",),
     "psycopg": ("carriers.postgres",),
-    "joserfc": ("server.identity", "cli.demo.login_story"),
+    "joserfc": ("server.identity", "server.keys.transaction_keys", "cli.demo.login_story"),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

@@ -25,7 +25,8 @@ REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 READS = {"SessionService/GetSession", "SessionService/ListSessions", "TokenService/Inspect"}
 READS |= {"KeyService/ListKeys", "KeyService/GetJwks", "Health/Check", "Health/Watch", "Health/List"}
 PUBLIC = {"Health/Check", "KeyService/ListVerifierKeys"}
-CHECKS = {
+READS |= {"TokenService/GetTransactionKeys"}
+CHECKS = {"TokenService/Exchange"} | {
     f"AuthorizationService/{name}"
     for name in ("Check", "CheckBatch", "CheckStream", "Commit", "Release", "ListAllowed")
 }

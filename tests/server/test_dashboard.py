@@ -52,6 +52,7 @@ def page() -> Iterator[Scrape]:
             {("corp", "OPENED"): 1},
             {("corp", "logout", "APPLIED"): 1},
             {("corp",): 1.0},
+            {("signed",): 1},
         )
         traffic = Traffic(service.operator)
         _, token = traffic.open()

@@ -7,7 +7,7 @@ made here, and no server takes part: the secret never leaves its file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import click
 
 from ...approvals.approver import ApproverKey
 from ...crypto.keys import HolderPublicKey, KeyRecord, public_jwk
+from ...errors import UsageError
 from ...scopes.value import quoted
 from ...tokens.prover import HolderKey
 from .. import context, params
 from ..context import Settings, with_settings
-from ..io import one_public_key
+from ..io import one_public_key, read_text
 from ..output import fields, json_fields, moment, table
 from ..params import FILE, PATH, Ref, examples
 
@@ -150,6 +151,38 @@ def jwks(settings: Settings) -> None:
     with settings.client() as client:
         document = json.loads(client.jwks())
     settings.show(document, [json.dumps(document, indent=2)])
+
+
+@keys.command(
+    "transactions",
+    epilog=examples("keys transactions", "keys transactions --join other.json"),
+)
+@click.option(
+    "--join",
+    "joined",
+    type=FILE,
+    multiple=True,
+    help="Add the keys of this JWK set, that of another server of the cluster. Repeatable.",
+)
+@with_settings
+def transactions(settings: Settings, joined: Sequence[str]) -> None:
+    """Print the public keys of the server's transaction tokens as a JWK set (RFC 7517)."""
+    sets = [_public_set(file) for file in joined]
+    with settings.client() as client:
+        sets.insert(0, json.loads(client.transaction_keys())["keys"])
+    document = {"keys": list({key["kid"]: key for each in sets for key in each}.values())}
+    settings.show(document, [json.dumps(document, indent=2)])
+
+
+def _public_set(file: str) -> list[dict[str, Any]]:
+    """Return the keys of a JWK set in a file. Raises UsageError for another document or a private key."""
+    try:
+        keys = json.loads(read_text(file, "--join"))["keys"]
+        if all(isinstance(key["kid"], str) and not key.keys() & {"d", "k"} for key in keys):
+            return list(keys)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise UsageError(f"--join: {file} is no JWK set of named public keys")
 
 
 @keys.command("add", epilog=examples("keys add", "keys add --public-key builder.jwk --owner builder"))

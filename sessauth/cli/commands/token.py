@@ -22,8 +22,10 @@ from ...tokens.token import Token
 from .. import context, params
 from ..context import Settings, with_settings
 from ..io import (
+    call_options,
     json_bytes,
     public_keys,
+    read_call,
     read_holder,
     read_scopes,
     read_token,
@@ -34,6 +36,8 @@ from ..io import (
 )
 from ..output import fields, moment_and_distance, options_of, printable, warn, with_option_names
 from ..params import FILE, PATH, Ref, examples, token_argument, token_out_option
+from .check import to_json as decision_json
+from .check import to_lines as decision_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +383,52 @@ def attenuate(
 def present(settings: Settings, token_file: str, out: Path | None) -> None:
     """Print the form of a token that a gateway takes, without a secret: sealed, or bound as it is."""
     _hand_over(settings, read_token(token_file).present(), out)
+
+
+@token.command(
+    "exchange",
+    epilog=examples("token exchange agent.token read orders/7 --audience shop --out order.jwt"),
+)
+@token_argument
+@click.argument("action")
+@click.argument("resource")
+@call_options
+@click.option(
+    "--trust-domain", default="", help="Who is to take it: its aud. Default: the server's only trust domain."
+)
+@click.option("--retry-id", default="", help="Name of this attempt: the call's costs are taken once.")
+@token_out_option
+@with_settings
+def exchange(
+    settings: Settings,
+    /,
+    token_file: str,
+    action: str,
+    resource: str,
+    trust_domain: str,
+    retry_id: str,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Check one call and print a transaction token of it, a JWT. Exits with 1 if the call is denied."""
+    call = read_call(options, token_file)
+    shown = read_token(token_file)
+    call["retry_id"] = retry_id.encode("utf-8", "surrogateescape")
+    with settings.client() as client:
+        call["session"] = context.session(client, call["session"])
+        made = client.exchange(shown, action, resource, trust_domain=trust_domain, **call)
+    explanation = made.decision.explain(shown)
+    document = decision_json(made.decision, explanation)
+    if not made:
+        settings.show(document, decision_lines(made.decision, explanation), ok=False)
+        return
+    document["transaction_token_expires_at_ms"] = made.expires_at_ms
+    if out is None:
+        settings.show({**document, "transaction_token": made.text}, [made.text])
+        return
+    write_new(out, made.text)
+    expires = moment_and_distance(made.expires_at_ms, settings.clock.now_ms())
+    settings.show({**document, "out": str(out)}, fields([("written", out), ("expires", expires)]))
 
 
 @token.command("revoke", epilog=examples("token revoke deploy.token --reason 'the agent is done'"))

@@ -34,6 +34,7 @@ from .._results import (
     CheckItem,
     Inspection,
     RemoteDecision,
+    TransactionToken,
     decision_from_message,
     read_batch,
     read_check,
@@ -247,6 +248,37 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> RpcRequest[
         _as_read,
         repeatable=_repeatable(item),
         checks=True,
+    )
+
+
+def exchange(
+    item: CheckItem, audience: str, at_least_revision: int, trust_domain: str
+) -> RpcRequest[TransactionToken]:
+    """Describe Exchange."""
+    request = pb.ExchangeRequest(
+        check=check_pb.CheckRequest(
+            item=item_message(item), audience=audience, at_least_revision=at_least_revision
+        ),
+        trust_domain=trust_domain,
+    )
+    return RpcRequest(
+        "TokenService/Exchange",
+        request,
+        pb.ExchangeResponse,
+        lambda answer: TransactionToken(
+            decision_from_message(answer.decision), answer.transaction_token, answer.expires_at_ms
+        ),
+        repeatable=_repeatable(item),
+    )
+
+
+def transaction_keys() -> RpcRequest[bytes]:
+    """Describe GetTransactionKeys."""
+    return RpcRequest(
+        "TokenService/GetTransactionKeys",
+        pb.GetTransactionKeysRequest(),
+        pb.GetTransactionKeysResponse,
+        lambda answer: bytes(answer.jwks),
     )
 
 

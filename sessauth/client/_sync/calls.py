@@ -550,6 +550,10 @@ class Calls:
         """Return the public issuer keys as a JWK set, JSON."""
         return self._run(operation_calls.jwks())
 
+    def transaction_keys(self) -> bytes:
+        """Return the public keys of the server's transaction tokens as a JWK set, JSON."""
+        return self._run(token_calls.transaction_keys())
+
     def add_key(self, public_key: bytes = b"", *, owner: str = "", request_id: str = "") -> KeyRecord:
         """Add an issuer key, PREPARED. Without ``public_key`` the server makes a pair of its own."""
         return self._run(operation_calls.add_key(public_key, owner, request_id))

@@ -44,7 +44,7 @@ from .._live_state import (
 from .._requests import tokens as token_calls
 from .._requests.sessions import OpenTerms
 from .._requests.tokens import MintTerms
-from .._results import UNKNOWN_TOOL, CheckItem, RemoteDecision, decision_from_message
+from .._results import UNKNOWN_TOOL, CheckItem, RemoteDecision, TransactionToken, decision_from_message
 from .._target import Tls
 from .._threads import (
     EventStream,
@@ -322,6 +322,42 @@ class Client(Calls):
             proven = self._with_proof(item)
             decision = self._run(token_calls.check(proven, audience, at_least_revision))
         return decision
+
+    def exchange(
+        self,
+        token: Token | str | bytes,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        *,
+        trust_domain: str = "",
+        tool: Arguments = b"",
+        session: bytes | str = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+        proof: str | bytes = b"",
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes | str = b"",
+    ) -> TransactionToken:
+        """Check one call as :meth:`check` does, and return a transaction token of it if it is allowed.
+
+        It is for services behind the gateway that take a JWT of ``trust_domain``, by default the only one of
+        the server's settings. It takes the place of a check: what the call costs is taken. It is valid until
+        it expires, also if the session ends before.
+        """
+        costs = (approvals, retry_id)
+        item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof, *costs)
+        named = (audience, at_least_revision, trust_domain)
+        if not self._prover.proves:
+            return self._run(token_calls.exchange(item, *named))
+        proven = self._with_proof(item)
+        exchanged = self._run(token_calls.exchange(proven, *named))
+        if self._prover.drop_rejected_keys(item, proven, exchanged.decision):
+            proven = self._with_proof(item)
+            exchanged = self._run(token_calls.exchange(proven, *named))
+        return exchanged
 
     def _with_proof(self, item: CheckItem) -> CheckItem:
         if self._prover.needs_keys(item):

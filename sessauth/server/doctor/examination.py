@@ -30,7 +30,7 @@ from ..config import Config
 from ..identity.key_sets import fetch_keys
 from ..identity.providers import IdentityProvider
 from ..keys import local_files
-from ..sections import host_and_port
+from ..sections import EDDSA, host_and_port
 from ..transport.native import MAX_SOCKET_PATH_BYTES, bind_problem
 from ..transport.requirements import require_libraries
 from . import folder_checks
@@ -172,6 +172,7 @@ def _parts(host: Host) -> Iterator[Finding]:
         ("tracing", "tracing", "opentelemetry.sdk", config.tracing.enabled),
         ("postgres", "cluster", "psycopg", any("://" in member for member in config.cluster.engine)),
         ("identity", "identity_providers", "joserfc", config.identity_providers),
+        ("identity", "transaction_tokens", "joserfc", config.transaction_tokens.algorithm != EDDSA),
     ):
         if wanted and not _is_installed(module):
             yield Finding(

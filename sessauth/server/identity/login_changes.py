@@ -35,6 +35,7 @@ ISSUER_LABEL: Final = "issuer"
 SUBJECT_LABEL: Final = "sub"
 SID_LABEL: Final = "sid"
 LOGIN_LABEL: Final = "login"
+ACTOR_LABEL: Final = "actor"
 SILENCE: Final = "silence"
 # A cut outlives each token that it refuses, whatever the clocks are.
 _KEEP_LONGER_MS: Final = 600_000

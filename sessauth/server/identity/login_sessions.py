@@ -39,6 +39,7 @@ from .event_streams import EventStreams
 from .key_proofs import Possession, UsedProofs
 from .key_sets import KeySets, PublicKeys
 from .login_changes import (
+    ACTOR_LABEL,
     COMMIT_BYTES,
     ISSUER_LABEL,
     LOGIN_LABEL,
@@ -98,7 +99,7 @@ class ProvenLogin:
             SUBJECT_LABEL: identity.subject,
             LOGIN_LABEL: utc_text(identity.logged_in_at_ms),
             SID_LABEL: identity.sid,
-            "actor": ", ".join(identity.actors),
+            ACTOR_LABEL: ", ".join(identity.actors),
         }
         return open_session(
             f"{layout.SYSTEM_PREFIX}login/{session_id.hex()}",

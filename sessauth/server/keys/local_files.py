@@ -117,8 +117,8 @@ def _authority_files(config: Config) -> Iterator[_Guarded]:
     yield _Guarded(config.state_dir / stream_register.FILE, _WRITABLE, 0o640)
     yield _Guarded(config.keys_dir, _OPEN, 0o700)
     try:
-        for path in sorted(config.keys_dir.iterdir()):
-            yield _Guarded(path, _OPEN, 0o600)
+        for path in sorted(config.keys_dir.rglob("*")):
+            yield _Guarded(path, _OPEN, 0o700 if path.is_dir() else 0o600)
     except OSError:
         # Closed to this user, or missing: the key ring reports that.
         pass

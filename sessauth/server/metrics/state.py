@@ -38,7 +38,8 @@ class ReceiptMetrics:
     calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
     :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events; ``identity_openings`` the openings
     by tokens of identity providers, by provider and outcome; ``security_events`` their statements, by
-    provider, event and outcome; ``stream_ages_s`` the seconds since the last event of each stream.
+    provider, event and outcome; ``stream_ages_s`` the seconds since the last event of each stream;
+    ``exchanges`` those for transaction tokens, by outcome.
     """
 
     receipts: tuple[int, int, int] = (0, 0, 0)
@@ -48,6 +49,7 @@ class ReceiptMetrics:
     identity_openings: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     security_events: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     stream_ages_s: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    exchanges: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     def families(self) -> Iterator[Family]:
         """Yield the metrics."""
@@ -60,6 +62,7 @@ class ReceiptMetrics:
         yield family(IDENTITY_OPENINGS, self.identity_openings)
         yield family(SECURITY_EVENTS, self.security_events)
         yield family(STREAM_AGE, self.stream_ages_s)
+        yield family(EXCHANGES, self.exchanges)
 
 
 class ClusterNumbers(Protocol):
@@ -298,6 +301,9 @@ STREAM_AGE: Final = gauge(
     "event_stream_age_seconds",
     "Seconds since the last security event of a provider, where silence_ms is set.",
     "provider",
+)
+EXCHANGES: Final = counter(
+    "transaction_tokens", "Exchanges for transaction tokens: signed, or denied.", "outcome"
 )
 
 # A server has metrics of its own for the readiness of its processes.

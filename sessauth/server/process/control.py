@@ -39,6 +39,7 @@ from ..keys import local_files
 from ..keys.certificates import Certificates, ExpiryWatch, certificate_end
 from ..keys.credentials import WorkerCredential
 from ..keys.issuer_keyring import ProofKeyRotator
+from ..keys.transaction_keys import TransactionKeys
 from ..metrics.service import CONTROL, Metrics, Publisher, RecentDecisions, worker_name
 from ..metrics.state import SessionCensus, StateNumbers
 from ..periodic import Background, try_once
@@ -53,6 +54,7 @@ from ..services.cluster import ClusterService, FeedService
 from ..services.cut_off import CutOffService
 from ..services.event import EventService
 from ..services.evidence import EvidenceService, UsageService
+from ..services.exchange import TransactionTokens
 from ..services.health import HealthService, StatusService
 from ..services.identity import IdentityService
 from ..services.key import CredentialService, KeyService
@@ -132,6 +134,12 @@ class Control:
         self.host_keys = ProofKeyRotator(config.state_dir, writer, signer, config.proofs)
         # Without them all but bound tokens are served; the background tries again.
         try_once("proof keys", self.host_keys.rotate)
+        settings = config.transaction_tokens
+        self.transaction_keys = TransactionKeys(
+            config.keys_dir, settings.algorithm, settings.key_lifetime_ms, writer.now_ms
+        )
+        if settings.issuer:
+            try_once("transaction keys", self.transaction_keys.poll)
         self.proofs = ProofReader(config.state_dir, verifier, log.proofs_unavailable)
         # Each control process makes one for its own workers.
         self._workers = WorkerCredential.make(WORKER)
@@ -196,6 +204,7 @@ class Control:
                 ("sweep", writer.sweep),
                 ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
+                *([("transaction keys", self.transaction_keys.poll)] if settings.issuer else ()),
                 *subsystems.tasks(),
                 *self.part.tasks(),
                 *(self.host_usage.tasks() if self.host_usage is not None else ()),
@@ -221,11 +230,13 @@ class Control:
         receipts = subsystems.receipts
         receipts.hosts = part.hosts
         minter = Minter(writer, self.keyring, clock)
+        exchanger = TransactionTokens(writer, checks, self.transaction_keys, config.transaction_tokens)
+        subsystems.exchanges = lambda: exchanger.outcomes
         cluster_usage = None if self.host_usage is None else self.host_usage.cluster
         feed_parts = PeerIdentity() if part.feed is None else part.feed.parts
         return (
             SessionService(writer, config.sessions, receipts, minter, subsystems.logins, grants),
-            TokenService(writer, minter, clock, grants),
+            TokenService(writer, minter, clock, grants, exchanger),
             checks,
             KeyService(writer, self.keyring, self.host_keys, config.proofs, feed_parts, part.hosts),
             CredentialService(writer, authenticator),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ...clock import Clock
 from ...model.receipt import ReceiptState, VerifierState
@@ -69,6 +69,8 @@ class ControlSubsystems:
                 )
             self.registry = VerifierRegistry(writer, clock)
             self.logins = LoginSessions(writer, config, clock)
+            # Set when the services are made.
+            self.exchanges: Callable[[], Mapping[tuple[str, ...], int]] = dict
             self.receipts = ReceiptIssuer(
                 writer,
                 verifier,
@@ -114,6 +116,7 @@ class ControlSubsystems:
             identity_openings=self.logins.openings,
             security_events=self.logins.signals,
             stream_ages_s=self.logins.streams.ages_s,
+            exchanges=self.exchanges(),
         )
 
     def close(self) -> None:

@@ -79,6 +79,8 @@ RULES: Final[Mapping[str, Rule]] = {
     _T + "Attenuate": _rule(pools.READ, OPERATOR, ISSUER),
     _T + "Inspect": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _T + "Revoke": _rule(pools.RESERVED, OPERATOR, ISSUER, changes=True),
+    _T + "Exchange": _rule(pools.CHECK, OPERATOR, GATEWAY),
+    _T + "GetTransactionKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _A + "Check": _rule(pools.CHECK, OPERATOR, GATEWAY),
     _A + "CheckBatch": _rule(pools.CHECK, OPERATOR, GATEWAY),
     _A + "CheckStream": _rule(pools.STREAM, OPERATOR, GATEWAY, streams=True),

@@ -1,4 +1,4 @@
-"""TokenService: mints and revokes; attenuates and inspects for clients that have no library."""
+"""TokenService: mints, revokes and exchanges; attenuates and inspects for clients without a library."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..rpc.finisher import Steps
 from ..status import invalid, refused
 from ..writer.port import change_from, submitted
 from .base import Service, require_owner_visible, require_visible
+from .exchange import TransactionTokens
 from .minting import CeilingOf, Minter, token_text
 
 
@@ -35,6 +36,7 @@ class TokenService(Service):
     minter: Minter
     clock: Clock
     require_grants: Callable[[], None]
+    exchanger: TransactionTokens
 
     def mint(self, request: pb.MintRequest, call: CallContext) -> pb.MintResponse:
         """Sign a root block for a live session that the caller sees."""
@@ -94,6 +96,16 @@ class TokenService(Service):
         change = change_from(request, call, changes.revoke, session_id, block_ids, reason)
         outcome = yield from submitted(self.writer, change, call)
         return pb.RevokeResponse(revision=outcome.revision)
+
+    def exchange(self, request: pb.ExchangeRequest, call: CallContext) -> pb.ExchangeResponse:
+        """Check a call, and sign a transaction token of one that is allowed."""
+        return self.exchanger.exchange(request, call)
+
+    def get_transaction_keys(
+        self, request: pb.GetTransactionKeysRequest, call: CallContext
+    ) -> pb.GetTransactionKeysResponse:
+        """Return the public keys of this server's transaction tokens as a JWK set."""
+        return pb.GetTransactionKeysResponse(jwks=self.exchanger.jwks())
 
     def _live_lineage(self, session: Session, now_ms: int) -> list[Session]:
         """Return the session and its ancestors. Raises NOT_LIVE unless all of them are alive."""
