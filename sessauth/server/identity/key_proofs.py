@@ -82,6 +82,9 @@ class Possession:
             raise _refused(f"{_FIELD}: {str(refusal).partition(': ')[2]}") from None
 
 
+NOTHING_SHOWN: Final = Possession()
+
+
 def _refused(detail: str, fault: IdentityFault = IdentityFault.PROOF_REQUIRED) -> IdentityRefused:
     return IdentityRefused(fault, detail)
 
