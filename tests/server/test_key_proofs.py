@@ -142,6 +142,7 @@ BAD: dict[str, tuple[Callable[[], str], str]] = {
     "a user in the address": (lambda: made(htu=f"https://x@sessauth.example{OPEN}"), "htu"),
     "a line break in the address": (lambda: made(htu=f"{SERVICE}\n{OPEN}"), "htu"),
     "a port that is none": (lambda: made(htu=f"{SERVICE}:x{OPEN}"), "htu"),
+    "a host in the path": (lambda: made(htu=f"{SERVICE}//evil{OPEN}"), "htu"),
     "no address": (lambda: made(htu=None), "htu"),
     "an address that is no text": (lambda: made(htu=[SERVICE + OPEN]), "htu"),
     "GET": (lambda: made(htm="GET"), "htm"),
@@ -239,15 +240,13 @@ def test_all_that_a_token_is_bound_to_has_to_be_shown() -> None:
 def test_no_proof_counts_without_the_address_in_the_settings() -> None:
     """The refusal names the key; an address that is more than an origin is a fault of the settings."""
     assert "proof_origin" in fault_of(TOKEN, key_proof(TOKEN), proof_origin="")
-    for wrong in (
-        "http://sessauth.example",
-        "sessauth.example",
-        f"{SERVICE}/",
-        f"{SERVICE}/x",
-        f"{SERVICE}?a",
-    ):
+    more = [f"{SERVICE}{end}" for end in ("/", "/x", "?a", "#a", ":65536", ":x")]
+    for wrong in ("http://sessauth.example", "sessauth.example", "https://u@sessauth.example", *more):
         with pytest.raises(ConfigError, match="proof_origin"):
             provider(proof_origin=wrong)
+    for wrong in ("http://127.0.0.1?a", "http://127.0.0.1#a", "http://127.0.0.1/"):
+        with pytest.raises(ConfigError, match="proof_origin"):
+            provider(proof_origin=wrong, insecure_http=True)
     local = {"proof_origin": "http://127.0.0.1:7443", "insecure_http": True}
     assert proven(TOKEN, key_proof(TOKEN, htu=f"http://127.0.0.1:7443{OPEN}"), **local).proof is not None
 

@@ -82,6 +82,9 @@ class Possession:
             raise _refused(f"{_FIELD}: {str(refusal).partition(': ')[2]}") from None
 
 
+NOTHING_SHOWN: Final = Possession()
+
+
 def _refused(detail: str, fault: IdentityFault = IdentityFault.PROOF_REQUIRED) -> IdentityRefused:
     return IdentityRefused(fault, detail)
 
@@ -93,8 +96,8 @@ def _read(
     for name in REFUSED_HEADERS:
         if name in header and name != "jwk":
             raise malformed(f"header: {name} is not taken")
-    stated = header.get("typ")
-    if not isinstance(stated, str) or stated.lower().removeprefix("application/") != "dpop+jwt":
+    typ = header.get("typ")
+    if not isinstance(typ, str) or typ.lower().removeprefix("application/") != "dpop+jwt":
         raise malformed("typ: must be dpop+jwt")
     algorithm = header.get("alg")
     if algorithm not in provider.algorithms:
@@ -111,7 +114,8 @@ def _read(
         raise malformed("the signature is wrong")
     if claims.get("htm") != "POST":
         raise malformed("htm: must be POST")
-    if _normal(claims.get("htu")) != _normal(address):
+    stated = _normal(claims.get("htu"))
+    if stated is None or stated != _normal(address):
         raise malformed(f"htu: must be {address}")
     if claims.get("ath") != base64url.encode(hashlib.sha256(token).digest()):
         raise malformed("ath: must be the SHA-256 of the token")
@@ -149,6 +153,9 @@ def _normal(address: object) -> tuple[str, str, int, str] | None:
     except ValueError:
         return None
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+        return None
+    if parts.path.startswith("//"):
+        # It would be read as a host.
         return None
     path = urlsplit(urljoin(address, _ESCAPED.sub(_unescaped, parts.path) or "/")).path
     return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port, path

@@ -36,7 +36,7 @@ from ...state.writer.state_writer import StateWriter
 from ..config import Config
 from ..status import word_of
 from .event_streams import EventStreams
-from .key_proofs import Possession, UsedProofs
+from .key_proofs import NOTHING_SHOWN, Possession, UsedProofs
 from .key_sets import KeySets, PublicKeys
 from .login_changes import (
     ACTOR_LABEL,
@@ -179,7 +179,9 @@ class LoginSessions:
         with self._lock:
             self._openings[provider, outcome] += 1
 
-    def prove(self, token: str, shown: Possession, opening: Opening | None = None) -> ProvenLogin:
+    def prove(
+        self, token: str, shown: Possession = NOTHING_SHOWN, opening: Opening | None = None
+    ) -> ProvenLogin:
         """Return the login that a token proves now. ``opening`` gets the name of its provider.
 
         ``shown`` are the keys that the caller shows. A proof is used up by what follows: :meth:`place_below`

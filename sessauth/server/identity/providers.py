@@ -142,7 +142,8 @@ class IdentityProvider:
             raise ConfigError(f"{where}.events_jwks_uri: is required beside events_issuer")
         for key in ("issuer", "jwks_uri", "events_issuer", "events_jwks_uri", "proof_origin"):
             self._check_address(where, key)
-        if self.proof_origin and urlsplit(self.proof_origin).path:
+        origin = urlsplit(self.proof_origin)
+        if self.proof_origin and self.proof_origin != f"{origin.scheme}://{origin.netloc}":
             raise ConfigError(f"{where}.proof_origin: must be https://HOST[:PORT] and no more")
         for key in ("max_age_ms", "max_session_ms"):
             if getattr(self, key) < 1000:
@@ -177,7 +178,7 @@ class IdentityProvider:
             return
         try:
             address = urlsplit(text)
-            host = address.hostname or ""
+            host, _ = address.hostname or "", address.port
         except ValueError:
             raise ConfigError(f"{where}.{key}: is no URI") from None
         if self.kind == "spiffe" and key == "issuer":
