@@ -36,6 +36,7 @@ SUBJECT_LABEL: Final = "sub"
 SID_LABEL: Final = "sid"
 LOGIN_LABEL: Final = "login"
 SILENCE: Final = "silence"
+GAP: Final = "gap"
 # A cut outlives each token that it refuses, whatever the clocks are.
 _KEEP_LONGER_MS: Final = 600_000
 # Sessions of logins that one commit changes. A user has a few.
@@ -161,17 +162,33 @@ def _is_unsafe(rows: Rows, session: Session) -> bool:
 
 
 def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
-    """Suspend the first of a provider's logins while it is silent, or resume what nothing else holds then."""
+    """Suspend or end the first of a provider's logins while it is silent, or resume what nothing else holds.
+
+    Which of both is in the settings (``on_silence``).
+    """
+    ends = provider.on_silence == LoginEffect.END
 
     def is_changed(session: Session) -> bool:
         if silent:
-            return session.status is SessionStatus.ACTIVE
+            return ends or session.status is SessionStatus.ACTIVE
         return _is_resumable(group.rows, session, provider)
 
     found = filter(is_changed, _named_sessions(group, provider.issuer, Named()))
-    make = suspend_session if silent else resume_session
+    loses = end_session if ends else suspend_session
+    make = loses if silent else resume_session
     reason = f"{provider.name}: {SILENCE}"
     return _changed(group, list(islice(found, CHANGES_A_COMMIT + 1)), make, reason, layout.SYSTEM_ACTOR)
+
+
+def cut_gap(group: Group, provider: IdentityProvider, end_ms: int) -> AppliedPart:
+    """Cut all logins of a provider up to the end of a gap, in ms since 1970, and end the first of them."""
+    signal = Signal(provider, GAP, (Named(),), end_ms)
+    return apply_signal(group, signal, gap_reason(provider), layout.SYSTEM_ACTOR, goes_on=False)
+
+
+def gap_reason(provider: IdentityProvider) -> str:
+    """Return the reason of a cut at the end of a gap."""
+    return f"{provider.name}: {GAP}"
 
 
 def current(group: Group, session_id: bytes) -> Session | None:

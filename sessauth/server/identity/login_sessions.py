@@ -224,7 +224,7 @@ class LoginSessions:
 
     def apply(self, signal: Signal, reason: str, actor: str, *, goes_on: bool = False) -> Future[AppliedPart]:
         """Apply a signal to the first sessions that it names; as ``apply_signal``."""
-        if signal.effect is LoginEffect.RESUME and self.streams.suspends(signal.provider.name):
+        if signal.effect is LoginEffect.RESUME and self.streams.refuses(signal.provider.name):
             # The stream resumes them once it comes through again.
             signal = replace(signal, effect=LoginEffect.NOTHING)
         work = partial(apply_signal, signal=signal, reason=reason, actor=actor, goes_on=goes_on)
@@ -259,6 +259,7 @@ class LoginSessions:
         """
         is_first = group.first_outcome(change.id) is None
         if is_first:
+            self.streams.require_events(login.identity.provider.name)
             _require_not_cut(group.rows, login.identity)
         parent_id, parent = _find(login, lambda session_id: current(group, session_id))
         if is_first:
