@@ -263,7 +263,7 @@ def test_a_start_resumes_nothing(receiver: Receiver, corp: Provider) -> None:
     assert control is not None
     corp.clock.advance(SILENCE_MS + 1)
     assert wait_until(lambda: status(receiver.operator, agent.parent_id) is SessionStatus.SUSPENDED)
-    providers = control.subsystems.logins._providers
+    providers = control.subsystems.logins.providers
     started = EventStreams(control.writer, providers, corp.clock)
     started.poll()
     assert status(receiver.operator, agent.parent_id) is SessionStatus.SUSPENDED

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from sessauth.errors import ServerError, Unavailable
+from sessauth.model.change import open_session
 from sessauth.model.session import SessionStatus
+from sessauth.scopes.scope import Scope
 from sessauth.server.identity.event_streams import EventStreams
 from sessauth.server.identity.login_changes import cut_gap
 from sessauth.server.identity.providers import EVENT_EFFECTS, IdentityProvider
 from sessauth.server.identity.statements import _NAMES, STREAM_UPDATED, VERIFICATION
 from sessauth.server.process.control import Control
+from sessauth.state.writer.state_writer import StateWriter
 from tests.gateways.test_event_streams import ANN, SILENCE_MS, Receiver, receiving
 from tests.server.test_login_sessions import MINUTE_MS, Provider, clock, corp, fault_of, opened
 from tests.server.test_provider_signals import status
@@ -176,6 +179,46 @@ def test_a_start_goes_on_with_what_a_gap_cut(
         assert all(becomes(receiver, each.parent_id, ENDED) for each in agents)
 
 
+def test_a_server_that_begins_to_lead_counts_from_then_on(
+    corp: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another led, that one had the events."""
+    with receiving(corp, tmp_path, on_silence="end") as receiver:
+        agent = opened(receiver.desk, corp.token())
+        control = receiver.service.control
+        assert control is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(StateWriter, "leads", property(lambda self: False))
+            streams = EventStreams(control.writer, control.subsystems.logins.providers, corp.clock)
+            corp.clock.advance(SILENCE_MS - 1)
+            streams.poll()
+            assert not streams.ages_s
+        prove(receiver)
+        corp.clock.advance(2)
+        streams.poll()
+        assert streams.ages_s == {("corp",): 0.0}
+        assert status(receiver.operator, agent.parent_id) is ACTIVE
+
+
+def test_an_opening_that_was_proven_before_the_silence_is_refused_in_it(
+    corp: Provider, tmp_path: Path
+) -> None:
+    """Nothing opens behind the back of what ends all."""
+    with receiving(corp, tmp_path, on_silence="end") as receiver:
+        control = receiver.service.control
+        assert control is not None
+        logins = control.subsystems.logins
+        proven = logins.prove(corp.token())
+        change = open_session(
+            "c1", b"1" * 16, [Scope.parse("read:tickets/**").to_record()], actor="desk", ttl_ms=MINUTE_MS
+        )
+        corp.clock.advance(SILENCE_MS + 1)
+        with pytest.raises(ServerError, match="silent"):
+            control.writer.submit_for(
+                change, lambda outcome, _: outcome, partial(logins.place_below, proven)
+            ).result(10)
+
+
 EFFECTS: list[tuple[dict[str, str], str, dict[str, Any], SessionStatus]] = [
     ({"risk-level-change": "end"}, "risk-level-change", {"current_level": "HIGH"}, ENDED),
     ({"risk-level-change": "end"}, "risk-level-change", {"current_level": "MEDIUM"}, ACTIVE),
@@ -218,7 +261,7 @@ def test_an_event_resumes_what_was_suspended_under_other_settings(corp: Provider
         assert receiver.service.control is not None
         logins = receiver.service.control.subsystems.logins
         settings = {**corp.settings, "on": {"risk-level-change": "ignore"}}
-        logins._providers = (IdentityProvider.from_table("", settings),)
+        logins.providers = (IdentityProvider.from_table("", settings),)
         corp.clock.advance(MINUTE_MS)
         receiver.transmitter.emit("risk-level-change", ANN, current_level="LOW")
         receiver.poller().poll()

@@ -317,6 +317,7 @@ FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "missing_extra": _no_extra,
     "identity_keys": lambda place, _: _provider(place),
     "identity_key_dropped": lambda place, _: _provider(place, {"kty": "oct"}),
+    "event_stream_silent": lambda place, _: place.more.update(silent_streams=("corp",)),
     "open_files_limit": lambda place, _: _few_files(place),
     "few_cores": lambda place, _: _many_workers(place),
     "proof_keys": lambda place, _: _damage_proof_keys(place),

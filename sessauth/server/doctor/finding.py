@@ -48,6 +48,7 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "missing_extra": ERROR,
     "identity_keys": ERROR,
     "identity_key_dropped": WARNING,
+    "event_stream_silent": WARNING,
     "open_files_limit": WARNING,
     "few_cores": WARNING,
     "proof_keys": ERROR,
@@ -98,7 +99,8 @@ class Host:
     ``status`` is the answer of the host's server; None if there is none, for the reason ``silence``, or if it
     could not be asked as an operator or an auditor, for the reason ``refusal``. ``deep`` reads the whole
     state and the whole audit. ``backups`` are folders of backups, of which the newest must be younger than
-    ``backup_age_ms``. With a ``state_fault`` the state can't be read, and nothing of it is examined.
+    ``backup_age_ms``. The streams of security events of the providers ``silent_streams`` are silent, as the
+    server says. With a ``state_fault`` the state can't be read, and nothing of it is examined.
     """
 
     config: Config
@@ -111,6 +113,7 @@ class Host:
     backup_age_ms: int = DAY_MS
     proc: Path = Path("/proc")
     state_fault: StateError | None = None
+    silent_streams: tuple[str, ...] = ()
 
     @property
     def workers(self) -> int:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...clock import Clock
 from ...errors import Rejected
@@ -54,6 +54,15 @@ class _Stream:
     stopped_ms: int = 0
     # The end of a gap up to which logins are left to cut, in ms since 1970; 0 if none are.
     cut_ms: int = 0
+
+
+class StreamFacts(NamedTuple):
+    """A stream now: the age of its last event that counts, or of the beginning, and what it means."""
+
+    age_ms: int
+    proven: bool
+    silent: bool
+    gap: bool
 
 
 class EventStreams:
@@ -141,6 +150,15 @@ class EventStreams:
             return {}
         now_ms = self._clock.steady_ms()
         return {(name,): (now_ms - stream.received_ms) / 1000 for name, stream in self._streams.items()}
+
+    def describe(self, name: str) -> StreamFacts | None:
+        """Return the facts of a provider's stream, on the server that writes; None if nobody waits for it."""
+        stream = self._streams.get(name)
+        if stream is None or not self._follow_lead():
+            return None
+        with self._lock:
+            age_ms, silent = self._clock.steady_ms() - stream.received_ms, self._is_silent(stream)
+            return StreamFacts(age_ms, stream.proven, silent, stream.gap or silent)
 
     def refuses(self, name: str) -> bool:
         """Return True while a provider's tokens open nothing, because it is silent."""

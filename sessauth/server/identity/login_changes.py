@@ -22,6 +22,8 @@ from ...model.change import (
 )
 from ...model.session import Session, SessionStatus
 from ...state import layout
+from ...state.lmdb.effective_status import effective_status
+from ...state.lmdb.rows import TxnRows
 from ...state.lmdb.terms import LIVING, ids_after, terms_of
 from ...state.rules.effects import Rows
 from ...state.rules.logins import login_cut
@@ -42,6 +44,8 @@ _KEEP_LONGER_MS: Final = 600_000
 # Sessions of logins that one commit changes. A user has a few.
 CHANGES_A_COMMIT: Final = 64
 COMMIT_BYTES: Final = 64 * 1_536
+MAX_COUNTED: Final = 10_000
+_COUNTED_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,16 @@ def cut_gap(group: Group, provider: IdentityProvider, end_ms: int) -> AppliedPar
     """Cut all logins of a provider up to the end of a gap, in ms since 1970, and end the first of them."""
     signal = Signal(provider, GAP, (Named(),), end_ms)
     return apply_signal(group, signal, gap_reason(provider), layout.SYSTEM_ACTOR, goes_on=False)
+
+
+def count_logins(rows: TxnRows, issuer: str, now_ms: int) -> int:
+    """Return how many logins of an issuer have a session that has not ended; MAX_COUNTED at most."""
+    terms, after, found = terms_of("", OWNER, {ISSUER_LABEL: issuer}), b"", 0
+    while found < MAX_COUNTED and (ids := ids_after(rows, terms, (LIVING,), after, _COUNTED_AT_ONCE)):
+        after = ids[-1]
+        states = (effective_status(rows, each, now_ms) for each in ids)
+        found += sum(state is not None and state.status is not SessionStatus.ENDED for state in states)
+    return min(found, MAX_COUNTED)
 
 
 def gap_reason(provider: IdentityProvider) -> str:

@@ -128,7 +128,7 @@ class LoginSessions:
         if config.identity_providers and find_spec("joserfc") is None:
             raise ConfigError("identity_providers: needs joserfc; pip install 'sessauth[identity]'")
         self._writer = writer
-        self._providers = config.identity_providers
+        self.providers = config.identity_providers
         self._keys = KeySets(config.home, clock)
         self.streams = EventStreams(writer, config.identity_providers, clock)
         self._proven_only = [
@@ -136,10 +136,10 @@ class LoginSessions:
         ]
         self._lock = threading.Lock()
         self._openings: Counter[tuple[str, ...]] = Counter(
-            {(each.name, OPENED): 0 for each in self._providers}
+            {(each.name, OPENED): 0 for each in self.providers}
         )
         self._signals: Counter[tuple[str, ...]] = Counter(
-            {(each.name, LOGOUT, APPLIED): 0 for each in self._providers}
+            {(each.name, LOGOUT, APPLIED): 0 for each in self.providers}
         )
 
     @property
@@ -156,7 +156,7 @@ class LoginSessions:
 
     def count_signal(self, provider: str, event: str, outcome: str) -> None:
         """Count a statement; one for a provider that is not in the settings has an empty name."""
-        known = any(each.name == provider for each in self._providers)
+        known = any(each.name == provider for each in self.providers)
         with self._lock:
             self._signals[provider if known else "", event, outcome] += 1
 
@@ -190,7 +190,7 @@ class LoginSessions:
             return self._keys.keys(provider, kid)
 
         now_ms = self._writer.now_ms()
-        identity = verify(token, self._providers, keys_of, now_ms, certificate)
+        identity = verify(token, self.providers, keys_of, now_ms, certificate)
         terms = map_identity(identity)
         if terms.ends_at_ms <= now_ms:
             raise _refused(
@@ -205,22 +205,26 @@ class LoginSessions:
     def logout(self, token: str, name: str) -> Signal:
         """Return what a logout token for the provider ``name`` says. Raises as :meth:`prove`."""
         self._writer.require_leading()
-        return verify_logout(token, name, self._providers, self._keys.keys, self._writer.now_ms())
+        return verify_logout(token, name, self.providers, self._keys.keys, self._writer.now_ms())
 
     def revocation(self, bearer: str, body: bytes, name: str) -> Signal:
         """Return what a global revocation says that was sent for ``name``. Raises as :meth:`prove`."""
         self._writer.require_leading()
         now_ms = self._writer.now_ms()
-        return verify_revocation(bearer, body, name, self._providers, self._keys.keys, now_ms)
+        return verify_revocation(bearer, body, name, self.providers, self._keys.keys, now_ms)
 
     def provider(self, name: str) -> IdentityProvider | None:
         """Return the provider of a name, None if the settings have none."""
-        return next((each for each in self._providers if each.name == name), None)
+        return next((each for each in self.providers if each.name == name), None)
+
+    def keys_age_ms(self, name: str) -> int | None:
+        """Return the time since a provider's keys were had; None if this process has needed none."""
+        return self._keys.age_ms(name)
 
     def event(self, token: str, name: str) -> Signal:
         """Return what a security event token for ``name`` says. Raises as :meth:`prove`."""
         self._writer.require_leading()
-        return verify_event(token, name, self._providers, self._keys.keys, self._writer.now_ms())
+        return verify_event(token, name, self.providers, self._keys.keys, self._writer.now_ms())
 
     def apply(self, signal: Signal, reason: str, actor: str, *, goes_on: bool = False) -> Future[AppliedPart]:
         """Apply a signal to the first sessions that it names; as ``apply_signal``."""

@@ -300,7 +300,12 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
         host = Host(config, settings.clock, deep=deep, backups=backups, backup_age_ms=backup_age_ms)
         try:
             with asked.client() as client:
-                return replace(host, status=client.server_status())
+                host = replace(host, status=client.server_status())
+                if config.identity_providers:
+                    found = client.get_identity_status().providers
+                    silent = (each.name for each in found if each.stream is not None and each.stream.silent)
+                    host = replace(host, silent_streams=tuple(silent))
+                return host
         except Unavailable as error:
             return replace(host, silence=str(error))
         except SessauthError as error:
