@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from sessauth.errors import ServerError, Unavailable
+from sessauth.errors import IdentityRefused, ServerError, Unavailable
 from sessauth.model.change import open_session
 from sessauth.model.session import SessionStatus
 from sessauth.scopes.scope import Scope
 from sessauth.server.identity.event_streams import EventStreams
-from sessauth.server.identity.login_changes import cut_gap
 from sessauth.server.identity.providers import EVENT_EFFECTS, IdentityProvider
 from sessauth.server.identity.statements import _NAMES, STREAM_UPDATED, VERIFICATION
 from sessauth.server.process.control import Control
@@ -101,6 +100,11 @@ def test_a_gap_cuts_all_logins_up_to_its_end(
     """Suspended ones, and tokens that are shown later, too; a login after the gap counts."""
     monkeypatch.setattr("sessauth.server.identity.login_changes.CHANGES_A_COMMIT", 1)
     with receiving(corp, tmp_path, on_silence=on_silence, on_gap="end") as receiver:
+        prove(receiver)
+        streams = receiver.service.control.subsystems.logins.streams if receiver.service.control else None
+        assert streams is not None
+        streams.poll()
+        corp.clock.advance(2 * MINUTE_MS)
         agents = [opened(receiver.desk, corp.token(sub=f"u{n}", sid=f"s{n}")) for n in range(3)]
         prove(receiver)
         corp.clock.advance(SILENCE_MS + 1)
@@ -114,69 +118,70 @@ def test_a_gap_cuts_all_logins_up_to_its_end(
         later = corp.clock.now_ms() // 1000 - 1
         again = opened(receiver.desk, corp.token(sid="s9", auth_time=later))
         prove(receiver)
-        assert receiver.service.control is not None
-        receiver.service.control.subsystems.logins.streams.poll()
+        streams.poll()
         assert status(receiver.operator, again.parent_id) is ACTIVE
 
 
-@pytest.mark.parametrize("stopped", ["paused", "disabled"])
-def test_a_stream_that_its_provider_stops_has_a_gap(corp: Provider, tmp_path: Path, stopped: str) -> None:
-    """However short; what was asked for before does not end it, and nothing is cut by default.
+@pytest.mark.parametrize(("stopped", "on_gap"), [("paused", "log"), ("paused", "end"), ("disabled", "end")])
+def test_a_stream_that_its_provider_stops_has_a_gap(
+    corp: Provider, tmp_path: Path, stopped: str, on_gap: str
+) -> None:
+    """However short; what was asked for before does not end it. The same event again begins none."""
+    with receiving(corp, tmp_path, on_gap=on_gap) as receiver:
+        report, transmitter = receiver.carrier.report_security_event, receiver.transmitter
+        assert receiver.service.control is not None
+        streams = receiver.service.control.subsystems.logins.streams
+        prove(receiver)
+        streams.poll()
+        corp.clock.advance(2 * MINUTE_MS)
+        agent = opened(receiver.desk, corp.token())
+        state = receiver.carrier.ask_stream("corp")
+        transmitter.set_status(receiver.stream, stopped)
+        event = list(transmitter._texts.values())[-1]
+        report("corp", event)
+        report("corp", transmitter._texts[transmitter.verify(receiver.stream, state)])
+        streams.poll()
+        assert status(receiver.operator, agent.parent_id) is ACTIVE
+        transmitter.set_status(receiver.stream, "enabled")
+        prove(receiver)
+        streams.poll()
+        assert status(receiver.operator, agent.parent_id) is (ENDED if on_gap == "end" else ACTIVE)
 
-    The same event is no further gap, after a start neither.
-    """
-    for on_gap in ("log", "end"):
-        with receiving(corp, tmp_path, on_gap=on_gap) as receiver:
-            agent = opened(receiver.desk, corp.token())
-            state = receiver.carrier.ask_stream("corp")
-            receiver.transmitter.set_status(receiver.stream, stopped)
-            jti = list(receiver.transmitter._texts)[-1]
-            receiver.transmitter.set_status(receiver.stream, "enabled")
-            receiver.transmitter.verify(receiver.stream, state)
-            receiver.poller().poll()
-            assert receiver.service.control is not None
-            streams = receiver.service.control.subsystems.logins.streams
-            streams.poll()
-            assert status(receiver.operator, agent.parent_id) is ACTIVE
-            prove(receiver)
-            streams.poll()
-            assert status(receiver.operator, agent.parent_id) is (ENDED if on_gap == "end" else ACTIVE)
-            later = {"sid": "s9", "auth_time": corp.clock.now_ms() // 1000 + 1}
-            streams = start_again(receiver, corp, MINUTE_MS)
-            again = opened(receiver.desk, corp.token(**later))
-            receiver.carrier.report_security_event("corp", receiver.transmitter._texts[jti])
+        corp.clock.advance(2 * MINUTE_MS)
+        again = opened(receiver.desk, corp.token(sid="s9"))
+        for _ in range(2):
+            report("corp", event)
             prove(receiver)
             streams.poll()
             assert status(receiver.operator, again.parent_id) is ACTIVE
+            # Another process does not know that it had the event.
+            streams._streams["corp"].stopped_ms = 0
 
 
-def test_a_server_that_was_away_for_longer_than_silence_has_a_gap(corp: Provider, tmp_path: Path) -> None:
-    """Nobody knows what was pushed meanwhile; less is no gap, as providers send again for as long."""
-    with receiving(corp, tmp_path, on_gap="end") as receiver:
-        agent = opened(receiver.desk, corp.token())
-        for away_ms, expected in ((SILENCE_MS - MINUTE_MS, ACTIVE), (SILENCE_MS + 1, ENDED)):
-            streams = start_again(receiver, corp, away_ms)
-            assert status(receiver.operator, agent.parent_id) is ACTIVE
-            prove(receiver)
-            streams.poll()
-            assert status(receiver.operator, agent.parent_id) is expected
-
-
-def test_a_start_goes_on_with_what_a_gap_cut(
-    corp: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server that is killed between two commits has the moment, and ends the rest."""
+def test_a_start_ends_a_gap(corp: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what was pushed meanwhile, however short it was; nor what a killed server left to end."""
     monkeypatch.setattr("sessauth.server.identity.login_changes.CHANGES_A_COMMIT", 1)
+    for on_gap, expected in (("log", ACTIVE), ("end", ENDED)):
+        with receiving(corp, tmp_path, on_gap=on_gap) as receiver:
+            agents = [opened(receiver.desk, corp.token(sub=f"u{n}", sid=f"s{n}")) for n in range(3)]
+            streams = start_again(receiver, corp, 0)
+            prove(receiver)
+            for _ in agents:
+                streams.poll()
+            assert {status(receiver.operator, each.parent_id) for each in agents} == {expected}
+
+
+def test_a_gap_that_has_ended_refuses_before_the_server_cuts(corp: Provider, tmp_path: Path) -> None:
+    """It looks at its streams once a second."""
     with receiving(corp, tmp_path, on_gap="end") as receiver:
-        agents = [opened(receiver.desk, corp.token(sub=f"u{n}", sid=f"s{n}")) for n in range(3)]
         control = receiver.service.control
         assert control is not None
-        provider = control.subsystems.logins.provider("corp")
+        logins = control.subsystems.logins
+        streams, provider = logins.streams, logins.provider("corp")
         assert provider is not None
-        now_ms = corp.clock.now_ms()
-        assert control.writer.decide(partial(cut_gap, provider=provider, end_ms=now_ms), 4096).result(10).more
-        start_again(receiver, corp, 0)
-        assert all(becomes(receiver, each.parent_id, ENDED) for each in agents)
+        streams._streams["corp"].cut_ms = corp.clock.now_ms()
+        with pytest.raises(IdentityRefused, match="corp: gap"):
+            logins.prove(corp.token())
 
 
 def test_a_server_that_begins_to_lead_counts_from_then_on(

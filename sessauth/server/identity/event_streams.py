@@ -4,9 +4,9 @@ A stream that is cut looks like one with nothing to say. So a provider is asked 
 verification event (SSF 1.0, section 7.1.4) with a random ``state``, which counts once. A carrier of events
 can't make one. Where silence only rings an alarm (``on_silence``, ``on_gap``), any event will do.
 
-After a gap nobody knows what was lost in it. A gap is a silence, or a stream that its provider stopped; for a
-process that begins to write also a state that nothing changed for as long. It ends when the stream comes
-through, and logins up to then can be cut.
+After a gap nobody knows what was lost in it. A gap is a silence, a stream that its provider stopped, and the
+time before a process begins to write: no row says until when another one received events. It ends when the
+stream comes through, and logins up to then can be cut.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from typing import Final, NamedTuple
 
 from ...clock import Clock
 from ...errors import Rejected
-from ...state.rules.logins import login_cut
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ..log import event
 from ..status import refused
-from .login_changes import COMMIT_BYTES, AppliedPart, cut_gap, follow_silence, gap_reason
+from .login_changes import COMMIT_BYTES, AppliedPart, cut_gap, follow_silence
 from .providers import IdentityProvider
 from .statements import VERIFICATION, Signal
 
@@ -50,8 +49,9 @@ class _Stream:
     # False while sessions are left to suspend, to end or to resume.
     followed: bool = False
     gap: bool = False
-    # The latest moment at which the provider stopped it, in ms since 1970: repeats begin no gap.
+    # The latest moments at which the provider stopped it, and said something that counts, in ms since 1970.
     stopped_ms: int = 0
+    stated_ms: int = 0
     # The end of a gap up to which logins are left to cut, in ms since 1970; 0 if none are.
     cut_ms: int = 0
 
@@ -82,17 +82,10 @@ class EventStreams:
         with self._lock:
             leads = bool(self._streams) and self._writer.leads
             if leads and not self._leads:
-                with self._writer.source().rows() as rows:
-                    unchanged_ms = self._clock.now_ms() - rows.head().clock_floor_ms
-                    for stream in self._streams.values():
-                        stream.received_ms, stream.proven = self._clock.steady_ms(), False
-                        stream.silent = stream.followed = False
-                        stream.gap = unchanged_ms > stream.provider.silence_ms
-                        # Another process may have left some that it cut.
-                        left = login_cut(rows, stream.provider.issuer)
-                        is_ours = left is not None and left.reason == gap_reason(stream.provider)
-                        stream.cut_ms = left.up_to_ms if left is not None and is_ours else 0
-                        stream.stopped_ms = max(stream.stopped_ms, stream.cut_ms)
+                for stream in self._streams.values():
+                    stream.received_ms, stream.proven = self._clock.steady_ms(), False
+                    stream.silent = stream.followed = False
+                    stream.gap = stream.provider.on_gap != LOG
             self._leads = leads
         return leads
 
@@ -124,7 +117,7 @@ class EventStreams:
             elif stream.provider.needs_verification:
                 return
             if stream.gap or self._is_silent(stream):
-                stream.gap, stream.cut_ms = False, max(now_ms, stream.stopped_ms)
+                stream.gap, stream.cut_ms = False, now_ms
                 event(
                     logging.WARNING,
                     "identity_stream_gap",
@@ -132,11 +125,13 @@ class EventStreams:
                     on_gap=stream.provider.on_gap,
                 )
             stream.received_ms, stream.proven = self._clock.steady_ms(), True
+            stream.stated_ms = max(stream.stated_ms, signal.moment_ms)
 
     def _stop(self, stream: _Stream, signal: Signal) -> None:
-        """Begin a gap, as the provider has stopped a stream; a repeat begins none."""
-        # Providers state whole seconds.
-        if signal.moment_ms // 1000 > stream.stopped_ms // 1000:
+        """Begin a gap, as the provider has stopped a stream; a repeat, or what is over, begins none."""
+        # Providers state whole seconds, and polls have no order.
+        second = signal.moment_ms // 1000
+        if second > stream.stopped_ms // 1000 and second >= stream.stated_ms // 1000:
             # The answers to what was asked before say nothing of the time since.
             stream.states.clear()
             stream.gap, stream.stopped_ms = True, signal.moment_ms
@@ -172,6 +167,11 @@ class EventStreams:
                 "IDENTITY_STREAM_SILENT",
                 f"the security events of {name} are silent, so no session is opened by its tokens",
             )
+
+    def cut_up_to_ms(self, name: str) -> int:
+        """Return the moment up to which a gap is going to cut a provider's logins, or has; 0 if none."""
+        stream = self._streams.get(name)
+        return 0 if stream is None or stream.provider.on_gap == LOG else stream.cut_ms
 
     def poll(self) -> None:
         """Follow what has become silent, or is so no longer, on the server that writes."""

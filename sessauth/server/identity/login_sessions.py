@@ -47,6 +47,7 @@ from .login_changes import (
     AppliedPart,
     apply_signal,
     current,
+    gap_reason,
 )
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
@@ -197,10 +198,18 @@ class LoginSessions:
                 IdentityFault.EXPIRED,
                 f"the login is older than max_session_ms of {identity.provider.name}; log in again",
             )
-        self.streams.require_events(identity.provider.name)
         with self._writer.source().rows() as rows:
-            _require_not_cut(rows, identity)
+            self._require_counts(rows, identity)
         return ProvenLogin(identity, terms)
+
+    def _require_counts(self, rows: Rows, identity: ProvenIdentity) -> None:
+        """Raise IdentityRefused CUT for a login that was ended, ServerError while its provider is silent."""
+        name = identity.provider.name
+        self.streams.require_events(name)
+        if identity.logged_in_at_ms <= (gap_ms := self.streams.cut_up_to_ms(name)):
+            up_to, why = utc_text(gap_ms), gap_reason(identity.provider)
+            raise _refused(IdentityFault.CUT, f"logins up to {up_to} are cut off ({why}); log in again")
+        _require_not_cut(rows, identity)
 
     def logout(self, token: str, name: str) -> Signal:
         """Return what a logout token for the provider ``name`` says. Raises as :meth:`prove`."""
@@ -263,8 +272,7 @@ class LoginSessions:
         """
         is_first = group.first_outcome(change.id) is None
         if is_first:
-            self.streams.require_events(login.identity.provider.name)
-            _require_not_cut(group.rows, login.identity)
+            self._require_counts(group.rows, login.identity)
         parent_id, parent = _find(login, lambda session_id: current(group, session_id))
         if is_first:
             if login.opened_id and group.rows.session(login.opened_id) is not None:
@@ -290,7 +298,7 @@ class LoginSessions:
         """
 
         def work(group: Group) -> int:
-            _require_not_cut(group.rows, login.identity)
+            self._require_counts(group.rows, login.identity)
             login_id, session = _find(login, lambda each: current(group, each))
             if session is None:
                 raise _refused(
