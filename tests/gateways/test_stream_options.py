@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,27 @@ def test_an_opening_that_was_proven_before_the_silence_is_refused_in_it(
             control.writer.submit_for(
                 change, lambda outcome, _: outcome, partial(logins.place_below, proven)
             ).result(10)
+
+
+def test_the_command_asks_a_provider_that_pushes_for_verification(corp: Provider, tmp_path: Path) -> None:
+    """The event comes by push, and ends a silence."""
+    with receiving(corp, tmp_path, on_silence="suspend") as receiver:
+        agent = opened(receiver.desk, corp.token())
+        corp.clock.advance(SILENCE_MS + 1)
+        assert becomes(receiver, agent.parent_id, SUSPENDED)
+        transmitter, listen = receiver.transmitter, receiver.service.made.home / "events.sock"
+        with receiver.pushed_to() as address:
+            stream = transmitter.add_stream(address)
+            asked = ("--verify-pushed", "corp", f"{transmitter.address}/verify", stream)
+            command = [sys.executable, "-m", "sessauth.cli.main", *receiver.options(tmp_path), "gateway"]
+            command += ["security-events", "--listen", str(listen), *asked, str(tmp_path / "poll.token")]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            try:
+                assert becomes(receiver, agent.parent_id, ACTIVE)
+            finally:
+                process.terminate()
+                process.wait(30)
+        assert {path for _, path, _ in transmitter.requests} == {"/verify"}
 
 
 EFFECTS: list[tuple[dict[str, str], str, dict[str, Any], SessionStatus]] = [
