@@ -17,10 +17,12 @@ from ._results import EndedSessions as EndedSessions
 from ._results import EndPreview as EndPreview
 from ._results import FreezeState as FreezeState
 from ._results import HostUsage as HostUsage
+from ._results import IdentityStatus as IdentityStatus
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection
 from ._results import ListedCredential as ListedCredential
 from ._results import Missing as Missing
+from ._results import ProviderStatus as ProviderStatus
 from ._results import RegisteredVerifier as RegisteredVerifier
 from ._results import RemoteDecision as RemoteDecision
 from ._results import ReportPage as ReportPage
@@ -28,6 +30,7 @@ from ._results import SelectedSession as SelectedSession
 from ._results import SessionActivity as SessionActivity
 from ._results import SessionPage as SessionPage
 from ._results import SessionReport as SessionReport
+from ._results import StreamStatus as StreamStatus
 from ._results import TransactionToken as TransactionToken
 from ._results import VerifierActivity as VerifierActivity
 from ._sync.client import Client as Client

@@ -147,6 +147,51 @@ class EndPreview:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """A provider's stream of security events.
+
+    ``age_ms`` is since its last event that counts, or since the server began to write; ``proven`` if one came
+    since then. ``silent`` for longer than ``silence_ms``; with a ``gap`` events may have been lost.
+    ``on_silence`` and ``on_gap`` are as the settings state them.
+    """
+
+    age_ms: int
+    proven: bool
+    silent: bool
+    gap: bool
+    on_silence: str
+    on_gap: str
+
+    @property
+    def refuses(self) -> bool:
+        """True while no token of the provider opens a session."""
+        return self.silent and self.on_silence != "log"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """An identity provider of the server's settings.
+
+    ``keys_age_ms`` is since its keys were had; None if the server has needed none. ``logins`` have a session
+    that has not ended, 10,000 at most. ``stream`` is None where the settings state no ``silence_ms``.
+    """
+
+    name: str
+    issuer: str
+    keys_age_ms: int | None
+    logins: int
+    stream: StreamStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityStatus:
+    """The identity providers of a server, and how many users and logins have stored ``cuts``."""
+
+    providers: tuple[ProviderStatus, ...]
+    cuts: int
+
+
+@dataclass(frozen=True, slots=True)
 class FreezeState:
     """The causes for which a host denies every check: all of them, its freeze, its cluster's; empty: none."""
 

@@ -186,10 +186,12 @@ class EventPoller:
     ) -> None:
         """Ask at ``address``, with the bearer token that ``token_file`` has at that time.
 
-        ``verification`` is the address of the verification endpoint, and the id of the stream. Raises
-        UsageError for an address that is neither https nor of the loopback.
+        ``verification`` is the address of the verification endpoint, and the id of the stream. With it and an
+        empty ``address`` a provider that pushes is asked for verification alone. Raises UsageError for an
+        address that is neither https nor of the loopback.
         """
-        for each in (address, *(verification or ())[:1]):
+        polled = [address] if address or verification is None else []
+        for each in (*polled, *(verification or ())[:1]):
             parts = urlsplit(each)
             host = parts.hostname or ""
             if not host or (parts.scheme != "https" and (parts.scheme != "http" or not is_loopback(host))):
@@ -209,6 +211,9 @@ class EventPoller:
         wait_s = 0.0
         while not stop.wait(wait_s):
             self._ask_verification()
+            if not self._address:
+                wait_s = POLL_SECONDS
+                continue
             try:
                 more = self.poll()
                 wait_s, self._failures = (0.0 if more else POLL_SECONDS), 0

@@ -1,6 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -72,3 +73,45 @@ class CutLoginsResponse(_message.Message):
     ended: int
     up_to_ms: int
     def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., up_to_ms: _Optional[int] = ...) -> None: ...
+
+class GetIdentityStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetIdentityStatusResponse(_message.Message):
+    __slots__ = ("providers", "cuts")
+    PROVIDERS_FIELD_NUMBER: _ClassVar[int]
+    CUTS_FIELD_NUMBER: _ClassVar[int]
+    providers: _containers.RepeatedCompositeFieldContainer[ProviderStatus]
+    cuts: int
+    def __init__(self, providers: _Optional[_Iterable[_Union[ProviderStatus, _Mapping]]] = ..., cuts: _Optional[int] = ...) -> None: ...
+
+class ProviderStatus(_message.Message):
+    __slots__ = ("name", "issuer", "keys_age_ms", "logins", "stream")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_FIELD_NUMBER: _ClassVar[int]
+    KEYS_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    LOGINS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    issuer: str
+    keys_age_ms: int
+    logins: int
+    stream: EventStreamStatus
+    def __init__(self, name: _Optional[str] = ..., issuer: _Optional[str] = ..., keys_age_ms: _Optional[int] = ..., logins: _Optional[int] = ..., stream: _Optional[_Union[EventStreamStatus, _Mapping]] = ...) -> None: ...
+
+class EventStreamStatus(_message.Message):
+    __slots__ = ("age_ms", "proven", "silent", "gap", "on_silence", "on_gap")
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    PROVEN_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    ON_SILENCE_FIELD_NUMBER: _ClassVar[int]
+    ON_GAP_FIELD_NUMBER: _ClassVar[int]
+    age_ms: int
+    proven: bool
+    silent: bool
+    gap: bool
+    on_silence: str
+    on_gap: str
+    def __init__(self, age_ms: _Optional[int] = ..., proven: bool = ..., silent: bool = ..., gap: bool = ..., on_silence: _Optional[str] = ..., on_gap: _Optional[str] = ...) -> None: ...

@@ -50,6 +50,11 @@ class IdentityServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_identity__service__pb2.CutLoginsRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_identity__service__pb2.CutLoginsResponse.FromString,
                 _registered_method=True)
+        self.GetIdentityStatus = channel.unary_unary(
+                '/sessauth.v1.IdentityService/GetIdentityStatus',
+                request_serializer=sessauth_dot_v1_dot_identity__service__pb2.GetIdentityStatusRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_identity__service__pb2.GetIdentityStatusResponse.FromString,
+                _registered_method=True)
 
 
 class IdentityServiceServicer(object):
@@ -79,6 +84,14 @@ class IdentityServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetIdentityStatus(self, request, context):
+        """Describes the providers of the settings, as the server that writes knows them: their keys, the streams of their
+        events, and their logins. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +109,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.CutLogins,
                     request_deserializer=sessauth_dot_v1_dot_identity__service__pb2.CutLoginsRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_identity__service__pb2.CutLoginsResponse.SerializeToString,
+            ),
+            'GetIdentityStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIdentityStatus,
+                    request_deserializer=sessauth_dot_v1_dot_identity__service__pb2.GetIdentityStatusRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_identity__service__pb2.GetIdentityStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +198,33 @@ class IdentityService(object):
             '/sessauth.v1.IdentityService/CutLogins',
             sessauth_dot_v1_dot_identity__service__pb2.CutLoginsRequest.SerializeToString,
             sessauth_dot_v1_dot_identity__service__pb2.CutLoginsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetIdentityStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.IdentityService/GetIdentityStatus',
+            sessauth_dot_v1_dot_identity__service__pb2.GetIdentityStatusRequest.SerializeToString,
+            sessauth_dot_v1_dot_identity__service__pb2.GetIdentityStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sessauth.clock import FixedClock
 from tests.support.identity_tokens import SERVICE, bound_to, claims, key_proof, public_jwk, signed
 from tests.support.service import running
 
@@ -168,3 +171,63 @@ def test_a_session_is_opened_and_kept_by_a_token_and_its_proof(tmp_path: Path) -
         assert words in fault.err
         assert token[-20:] not in fault.err
     assert [fault.code for fault in faults] == [3, 3, 3, 2, 2, 2, 2]
+
+
+@contextmanager
+def waiting_for_events(tmp_path: Path, clock: FixedClock) -> Iterator[Path]:
+    """Run a server that waits a minute for events, and ends logins then; gives its home folder."""
+    keys = tmp_path / "corp.json"
+    keys.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
+    provider = tomllib.loads(SETTINGS)["identity_providers"][0]
+    stated = {"jwks_file": str(keys), "labels": {}, "silence_ms": 60_000, "on_silence": "end"}
+    with running(clock, identity_providers=[{**provider, **stated}]) as service:
+        home = service.made.state_dir.parent
+        (home / "sessauth.toml").write_text(SETTINGS.replace("corp.json", str(keys)))
+        yield home
+
+
+def test_the_state_of_providers_is_shown(tmp_path: Path) -> None:
+    """Lines say the same as JSON."""
+    file, clock = tmp_path / "id.jwt", FixedClock(time.time_ns() // 1_000_000)
+    now = clock.now_ms() // 1000
+    file.write_text(signed(claims(iat=now, exp=now + 300, auth_time=now - 60)))
+    with waiting_for_events(tmp_path, clock) as home:
+        before = invoke("--home", home, "identity", "status", "--json").json
+        opening = ("session", "open", "--ceiling", "read:tickets/1", "--identity-token", file)
+        assert invoke("--home", home, *opening).code == 0
+        clock.advance(5_000)
+        shown = invoke("--home", home, "identity", "status").out.splitlines()
+        cut = invoke("--home", home, "identity", "cut", "corp", "--user", "bob")
+        clock.advance(56_000)
+        after = invoke("--home", home, "identity", "status", "--json").json
+        silent = invoke("--home", home, "identity", "status").out
+
+    (provider,) = before["providers"]
+    assert (provider["name"], provider["logins"], provider["keys_age_ms"]) == ("corp", 0, None)
+    assert "keys      5s old" in shown and "logins    1" in shown
+    assert "events    none: the server began to write 5s ago" in shown
+    assert cut.code == 0 and (before["cuts"], after["cuts"]) == (0, 1)
+    (provider,) = after["providers"]
+    stream = {"age_ms": 61_000, "proven": False, "silent": True, "gap": True}
+    assert provider["stream"] == {**stream, "on_silence": "end", "on_gap": "log"}
+    assert "SILENT (on_silence end): no token opens a session, a gap (on_gap log)" in silent
+
+
+@pytest.mark.slow
+def test_the_doctor_asks_the_server_for_silent_streams(tmp_path: Path) -> None:
+    """A stream that is not silent yet is no finding."""
+    clock = FixedClock(time.time_ns() // 1_000_000)
+    with waiting_for_events(tmp_path, clock) as home:
+        sound = invoke("--home", home, "doctor").out
+        clock.advance(61_000)
+        found = invoke("--home", home, "doctor").out
+
+    assert "event_stream_silent: no security event of corp" in found
+    assert "event_stream_silent" not in sound
+
+
+def test_a_server_without_providers_has_nothing_to_show() -> None:
+    """The table of cuts is there all the same."""
+    with running() as service:
+        shown = invoke("--home", service.made.state_dir.parent, "identity", "status")
+    assert (shown.code, shown.out) == (0, "cuts  0 users and logins have stored moments\n")

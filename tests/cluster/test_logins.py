@@ -117,6 +117,9 @@ def test_a_state_for_verification_is_the_leaders(engine: OneEngine) -> None:
         request = identity_pb.AskStreamRequest(provider="corp")
         with two_servers(home, ["127.0.0.1:1"], settings, settings) as (one, two):
             state = two.operator.call("IdentityService/AskStream", request).state
+            asked = identity_pb.GetIdentityStatusRequest()
+            answers = [each.operator.call("IdentityService/GetIdentityStatus", asked) for each in (one, two)]
+            assert [each.providers[0].HasField("stream") for each in answers] == [True, True]
             assert one.control is not None
             assert state in one.control.subsystems.logins.streams._streams["corp"].states
 

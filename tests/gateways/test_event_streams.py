@@ -79,10 +79,10 @@ class Receiver:
             bound.close()
 
 
-@pytest.fixture
-def receiver(corp: Provider, tmp_path: Path) -> Iterator[Receiver]:
-    """The server, and the transmitter whose clock is the server's."""
-    settings = {**corp.settings, "silence_ms": SILENCE_MS, "on_silence": "suspend"}
+@contextmanager
+def receiving(corp: Provider, tmp_path: Path, **options: Any) -> Iterator[Receiver]:
+    """Run the server, and the transmitter whose clock is the server's."""
+    settings = {**corp.settings, "silence_ms": SILENCE_MS, **options}
     with (
         running(corp.clock, identity_providers=[settings]) as service,
         ssf_transmitter(audience=SERVICE, issuer=ISSUER) as transmitter,
@@ -92,6 +92,13 @@ def receiver(corp: Provider, tmp_path: Path) -> Iterator[Receiver]:
         made = Receiver(service, transmitter, tmp_path)
         yield made
         made.close()
+
+
+@pytest.fixture
+def receiver(corp: Provider, tmp_path: Path) -> Iterator[Receiver]:
+    """A server that silence suspends."""
+    with receiving(corp, tmp_path, on_silence="suspend") as made:
+        yield made
 
 
 def test_a_polled_event_is_acknowledged_once_it_is_durable(receiver: Receiver, corp: Provider) -> None:
@@ -256,7 +263,7 @@ def test_a_start_resumes_nothing(receiver: Receiver, corp: Provider) -> None:
     assert control is not None
     corp.clock.advance(SILENCE_MS + 1)
     assert wait_until(lambda: status(receiver.operator, agent.parent_id) is SessionStatus.SUSPENDED)
-    providers = control.subsystems.logins._providers
+    providers = control.subsystems.logins.providers
     started = EventStreams(control.writer, providers, corp.clock)
     started.poll()
     assert status(receiver.operator, agent.parent_id) is SessionStatus.SUSPENDED

@@ -14,18 +14,25 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.errors import IdentityRefused
+from sessauth.errors import IdentityRefused, ServerError
 from sessauth.model.change import open_session
 from sessauth.model.session import SessionStatus
 from sessauth.scopes.scope import Scope
 from sessauth.server.config import from_dict
 from sessauth.server.identity.login_sessions import LoginSessions
-from sessauth.server.identity.statements import MAX_BEARER_AGE_MS, Signal, logins_of
+from sessauth.server.identity.statements import (
+    MAX_BEARER_AGE_MS,
+    STREAM_UPDATED,
+    VERIFICATION,
+    Signal,
+    logins_of,
+)
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.cases import examples
 from tests.support.identity_tokens import ISSUER, NOW_MS, SERVICE, claims, public_jwk, signed
 
 LEASE_MS, AGE_MS, SESSION_MS = 900_000, 7_200_000, 10_800_000
+SILENCE_MS = 400_000
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 STEPS = 40
 TIMES_MS = (0, 1, 300, 999, 999, 1_500, 2_500, 60_000, 420_000, 899_999, 900_001, 4_000_000, 7_000_000)
@@ -46,21 +53,31 @@ class Login:
     lapse_ms: int = 0
     agents: list[Ids] = field(default_factory=list)
     lapsed: list[Ids] = field(default_factory=list)
+    # Its session was ended by silence: no token of it counts, whatever the moments are.
+    ended: bool = False
 
 
 class Oracle:
     """Logins that are over: a statement is a user, a sid, and a moment."""
 
-    def __init__(self) -> None:
-        """Begin without a statement."""
+    def __init__(self, gap_ms: int) -> None:
+        """Begin without a statement; ``gap_ms`` is the end of the last gap, which cut all logins."""
         self.acknowledged: list[tuple[str, str, int]] = []
+        self.gap_ms = gap_ms
 
     def is_cut(self, login: Login) -> bool:
-        """Return True if a statement names a login: by its sid, or by its user if it is not later."""
-        return any(
-            (sid and sid == login.sid)
-            or (user == login.user and login.at_ms <= moment_ms and not (sid and login.sid))
-            for user, sid, moment_ms in self.acknowledged
+        """Return True if a statement names a login: by its sid, or by its user if it is not later.
+
+        What a silence ended is over too, and what began before the end of a gap.
+        """
+        return (
+            login.ended
+            or login.at_ms <= self.gap_ms
+            or any(
+                (sid and sid == login.sid)
+                or (user == login.user and login.at_ms <= moment_ms and not (sid and login.sid))
+                for user, sid, moment_ms in self.acknowledged
+            )
         )
 
     def is_alive(self, login: Login, now_ms: int) -> bool:
@@ -94,11 +111,13 @@ class Oracle:
 class History:
     """One random history after another, of users of its own, in one state folder."""
 
-    def __init__(self, folder: Path, rng: Random, *, refuses_more: bool) -> None:
-        """Make the folder, and a provider that publishes a key.
+    def __init__(self, folder: Path, rng: Random, *, refuses_more: bool = False, **options: Any) -> None:
+        """Make the folder, and a provider that publishes a key; ``options`` are of its settings.
 
         ``refuses_more``: the queue of cuts is full, so tokens of others may be refused too.
         """
+        self.gap_ms = self.cut_ms = 0
+        self.oracle = Oracle(0)
         self.refuses_more = refuses_more
         self.seen = Counter[str]()
         self.folder, self.rng, self.clock = folder, rng, FixedClock(NOW_MS + 123)
@@ -114,6 +133,7 @@ class History:
             "max_age_ms": AGE_MS,
             "max_session_ms": SESSION_MS,
             "grants": [{"ceiling": ["read:**"]}],
+            **options,
         }
         self.config = from_dict({"home": str(folder), "identity_providers": [provider]})
         self.numbers = count(1)
@@ -133,10 +153,19 @@ class History:
         self.writer.close()
         self.start()
 
+    @property
+    def is_silent(self) -> bool:
+        """Return True while no token opens a session."""
+        return False
+
     def begin(self) -> None:
         """Begin with nobody whom an earlier history named."""
         self.name = f"u{next(self.numbers)}"
-        self.oracle, self.logins, self.statements = Oracle(), list[Login](), list[tuple[str, str, int, str]]()
+        self.oracle, self.logins, self.statements = (
+            Oracle(self.gap_ms),
+            list[Login](),
+            list[tuple[str, str, int, str]](),
+        )
         for _ in range(2):
             self.log_in()
 
@@ -160,7 +189,7 @@ class History:
         """Open an agent's session by a token: this works exactly if the oracle says so."""
         token, issued_ms = self.token(login)
         before = replace(login)
-        opens = self.oracle.opens(login, issued_ms, self.clock.now_ms())
+        opens = not self.is_silent and self.oracle.opens(login, issued_ms, self.clock.now_ms())
         change = open_session(
             f"open-{next(self.numbers)}", next(self.numbers).to_bytes(16, "big"), self.ceiling,
             actor="desk", subject="agent", owner="desk", ttl_ms=SESSION_MS,
@@ -170,7 +199,7 @@ class History:
             prepare = partial(self.service.place_below, proven)
             outcome = self.writer.submit_for(change, lambda outcome, _: outcome, prepare).result(10)
             opened = self.writer.effective_session(outcome.raise_if_rejected().session_id)
-        except IdentityRefused:
+        except (IdentityRefused, ServerError):
             assert not opens or self.refuses_more
             vars(login).update(vars(before))
             self.seen["refused"] += 1
@@ -192,7 +221,7 @@ class History:
         renews = renews and self.oracle.renews(login, issued_ms, now_ms)
         try:
             deadline_ms = self.service.renew(self.service.prove(token), named).result(10)
-        except IdentityRefused:
+        except (IdentityRefused, ServerError):
             assert not renews or self.refuses_more
             vars(login).update(vars(before))
         else:
@@ -281,6 +310,79 @@ class History:
                 for session_id in ids:
                     found = self.writer.effective_session(session_id)
                     assert (found is not None and found.status is SessionStatus.ACTIVE) is expected, login
+
+
+class StreamHistory(History):
+    """Histories of a provider whose stream of events is silent at times, stopped, or lost with a server."""
+
+    def start(self) -> StateWriter:
+        """Open the state as a server does: silence counts from then on, and what was before is a gap."""
+        writer = super().start()
+        now_ms = self.clock.now_ms()
+        self.received_ms, self.stopped_ms, self.stated_ms, self.gap = now_ms, 0, 0, True
+        # The end of a gap that was not cut yet is forgotten: the next one is later.
+        self.gap_ms = self.oracle.gap_ms = self.cut_ms
+        return writer
+
+    @property
+    def is_silent(self) -> bool:
+        """Return True while no event that counts has come for too long."""
+        return self.clock.now_ms() - self.received_ms > SILENCE_MS
+
+    def step(self) -> None:
+        """Do one thing of the stream first, now and then."""
+        roll, now_ms, streams = self.rng.random(), self.clock.now_ms(), self.service.streams
+        provider = self.service.provider("corp")
+        assert provider is not None
+        if roll < 0.3:
+            streams.receive(Signal(provider, VERIFICATION, (), now_ms, state=streams.ask("corp")))
+            if self.gap or self.is_silent:
+                self.gap, self.gap_ms, self.oracle.gap_ms = False, now_ms, now_ms
+                self.seen["gap"] += 1
+            self.received_ms = self.stated_ms = now_ms
+        elif roll < 0.32:
+            at_ms = now_ms - self.rng.choice((0, 0, 60_000))
+            streams.receive(Signal(provider, STREAM_UPDATED, (), at_ms, stopped="paused"))
+            if at_ms // 1000 > self.stopped_ms // 1000 and at_ms // 1000 >= self.stated_ms // 1000:
+                self.gap, self.stopped_ms = True, at_ms
+                self.seen["stopped"] += 1
+        elif roll < 0.6:
+            self.clock.advance(1_500)
+            self.log_in()
+            self.open(self.logins[-1])
+        super().step()
+
+    def compare(self) -> None:
+        """Compare after the server has looked at its streams."""
+        if self.is_silent:
+            self.gap = True
+            for login in self.logins:
+                if login.agents and self.oracle.is_alive(login, self.clock.now_ms()):
+                    login.ended = True
+                    self.seen["silent"] += 1
+        streams = self.service.streams
+        streams.poll()
+        while streams._streams["corp"].cut_ms or (self.is_silent and not streams._streams["corp"].followed):
+            streams.poll()
+        self.cut_ms = self.gap_ms
+        super().compare()
+
+
+def test_logins_agree_with_the_oracle_though_streams_are_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence ends what lives, a gap cuts what logged in before its end, and nothing else ends."""
+    monkeypatch.setattr("sessauth.server.identity.login_changes.CHANGES_A_COMMIT", 2)
+    options = {"silence_ms": SILENCE_MS, "on_silence": "end", "on_gap": "end"}
+    history = StreamHistory(tmp_path, Random("streams"), **options)
+    try:
+        for _ in range(examples(120)):
+            history.begin()
+            for _ in range(STEPS):
+                history.step()
+    finally:
+        history.writer.close()
+    assert all(history.seen[each] > examples(120) // 8 for each in ("opened", "gap", "stopped", "silent"))
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -326,6 +326,7 @@ FAULTS: dict[str, Callable[[Place, pytest.MonkeyPatch], Any]] = {
     "identity_keys": lambda place, _: _provider(place),
     "identity_key_dropped": lambda place, _: _provider(place, {"kty": "oct"}),
     "identity_settings": lambda place, _: _other_settings(place),
+    "event_stream_silent": lambda place, _: place.more.update(silent_streams=("corp",)),
     "open_files_limit": lambda place, _: _few_files(place),
     "few_cores": lambda place, _: _many_workers(place),
     "proof_keys": lambda place, _: _damage_proof_keys(place),

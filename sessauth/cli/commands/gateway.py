@@ -201,7 +201,15 @@ def _run(server: Any, bound: Any) -> None:
     metavar="NAME URL STREAM",
     help="Ask a polled provider each minute for a verification event of STREAM at URL. Repeatable.",
 )
-@click.option("--poll-ca", type=PATH, help="Authorities that vouch for the polled hosts.")
+@click.option(
+    "--verify-pushed",
+    "pushed",
+    type=(str, str, str, PATH),
+    multiple=True,
+    metavar="NAME URL STREAM FILE",
+    help="The same for a provider that pushes, with the bearer token in FILE. Repeatable.",
+)
+@click.option("--poll-ca", type=PATH, help="Authorities that vouch for the hosts that are asked.")
 @click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
 @click.option("--key", "key_file", type=PATH, help="Its key.")
 @log_option
@@ -212,6 +220,7 @@ def security_events(
     listen: str,
     polled: Sequence[tuple[str, str, Path]],
     verified: Sequence[tuple[str, str, str]],
+    pushed: Sequence[tuple[str, str, str, Path]],
     poll_ca: Path | None,
     certificate: Path | None,
     key_file: Path | None,
@@ -232,10 +241,16 @@ def security_events(
     ca_file = "" if poll_ca is None else str(poll_ca)
     asked = {name: (address, stream) for name, address, stream in verified}
     if not asked.keys() <= {name for name, *_ in polled}:
-        raise UsageError("verify: the provider must be one of --poll")
+        raise UsageError("verify: the provider must be one of --poll; --verify-pushed is for the others")
+    if not all(address for _, address, _ in polled):
+        raise UsageError("poll: the address is required")
     pollers = [
         EventPoller(name, address, file, settings.client(), verification=asked.get(name), ca_file=ca_file)
         for name, address, file in polled
+    ]
+    pollers += [
+        EventPoller(name, "", file, settings.client(), verification=(address, stream), ca_file=ca_file)
+        for name, address, stream, file in pushed
     ]
     bound = bind(listen, reachable=certificate is not None)
     address = address_of(bound)

@@ -44,6 +44,7 @@ from .._results import (
     EndedSessions,
     EndPreview,
     FreezeState,
+    IdentityStatus,
     Inspection,
     ListedCredential,
     RegisteredVerifier,
@@ -418,6 +419,10 @@ class AsyncCalls:
         The provider says so itself by an event (RISC account-enabled). Logins up to a cut stay cut.
         """
         return await self._run(session_calls.cut_logins(provider, subject, "", reason, enable=True))
+
+    async def get_identity_status(self) -> IdentityStatus:
+        """Return the state of each identity provider: its keys, its stream of events, and its logins."""
+        return await self._run(session_calls.get_identity_status())
 
     # Of CutOffService.
     async def end_sessions(

@@ -27,9 +27,12 @@ from .._results import (
     EndedSession,
     EndedSessions,
     FreezeState,
+    IdentityStatus,
+    ProviderStatus,
     RegisteredVerifier,
     SelectedSession,
     SessionPage,
+    StreamStatus,
 )
 from .._transport import RpcRequest
 from .fields import (
@@ -407,6 +410,26 @@ def cut_logins(
         request,
         identity_pb.CutLoginsResponse,
         lambda answer: EndedLogins(**field_values(answer)),
+    )
+
+
+def get_identity_status() -> RpcRequest[IdentityStatus]:
+    """Describe GetIdentityStatus."""
+    return RpcRequest(
+        "IdentityService/GetIdentityStatus",
+        identity_pb.GetIdentityStatusRequest(),
+        identity_pb.GetIdentityStatusResponse,
+        lambda answer: IdentityStatus(tuple(map(_provider, answer.providers)), answer.cuts),
+    )
+
+
+def _provider(each: identity_pb.ProviderStatus) -> ProviderStatus:
+    return ProviderStatus(
+        each.name,
+        each.issuer,
+        each.keys_age_ms if each.HasField("keys_age_ms") else None,
+        each.logins,
+        StreamStatus(**field_values(each.stream)) if each.HasField("stream") else None,
     )
 
 

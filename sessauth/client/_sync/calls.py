@@ -47,6 +47,7 @@ from .._results import (
     EndedSessions,
     EndPreview,
     FreezeState,
+    IdentityStatus,
     Inspection,
     ListedCredential,
     RegisteredVerifier,
@@ -411,6 +412,10 @@ class Calls:
         The provider says so itself by an event (RISC account-enabled). Logins up to a cut stay cut.
         """
         return self._run(session_calls.cut_logins(provider, subject, "", reason, enable=True))
+
+    def get_identity_status(self) -> IdentityStatus:
+        """Return the state of each identity provider: its keys, its stream of events, and its logins."""
+        return self._run(session_calls.get_identity_status())
 
     # Of CutOffService.
     def end_sessions(

@@ -185,6 +185,13 @@ def _parts(host: Host) -> Iterator[Finding]:
         if provider.transmitter is not provider:
             yield from _identity_keys(provider.transmitter, config.home)
     yield from _identity_settings(host)
+    for name in host.silent_streams:
+        yield Finding(
+            "event_stream_silent",
+            f"no security event of {name} that counts has come for longer than its silence_ms",
+            "see that 'sessauth gateway security-events' runs and reaches the provider, which must have the "
+            "stream enabled",
+        )
     exporter = config.tracing.exporter.partition(":")[0]
     if config.tracing.enabled and host.status is None and not _is_installed(exporter):
         yield Finding(

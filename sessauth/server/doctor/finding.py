@@ -49,6 +49,7 @@ SEVERITIES: Final[Mapping[str, str]] = {
     "identity_keys": ERROR,
     "identity_key_dropped": WARNING,
     "identity_settings": WARNING,
+    "event_stream_silent": WARNING,
     "open_files_limit": WARNING,
     "few_cores": WARNING,
     "proof_keys": ERROR,
@@ -99,8 +100,9 @@ class Host:
     ``status`` is the answer of the host's server; None if there is none, for the reason ``silence``, or if it
     could not be asked as an operator or an auditor, for the reason ``refusal``. ``deep`` reads the whole
     state and the whole audit. ``backups`` are folders of backups, of which the newest must be younger than
-    ``backup_age_ms``. ``others`` are the answers of the cluster's other servers that gave
-    one. With a ``state_fault`` the state can't be read, and nothing of it is examined.
+    ``backup_age_ms``. ``others`` are the answers of the cluster's other servers that gave one. The streams of
+    security events of the providers ``silent_streams`` are silent, as the server says. With a ``state_fault``
+    the state can't be read, and nothing of it is examined.
     """
 
     config: Config
@@ -114,6 +116,7 @@ class Host:
     proc: Path = Path("/proc")
     others: tuple[ServerStatus, ...] = ()
     state_fault: StateError | None = None
+    silent_streams: tuple[str, ...] = ()
 
     @property
     def workers(self) -> int:

@@ -265,6 +265,12 @@ class KeySets:
             )
         return keys
 
+    def age_ms(self, name: str) -> int | None:
+        """Return the time since a provider's keys were had; None if this process has needed none."""
+        with self._lock:
+            known = self._known.get(name)
+        return None if known is None or known.keys is None else self._clock.now_ms() - known.fetched_at_ms
+
     def _due(self, provider: IdentityProvider, kid: str) -> _KnownSet:
         """Return what is known of a provider's set; begins to fetch it where that is due."""
         with self._lock:

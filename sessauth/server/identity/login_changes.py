@@ -22,6 +22,8 @@ from ...model.change import (
 )
 from ...model.session import Session, SessionStatus
 from ...state import layout
+from ...state.lmdb.effective_status import effective_status
+from ...state.lmdb.rows import TxnRows
 from ...state.lmdb.terms import LIVING, ids_after, terms_of
 from ...state.rules.effects import Rows
 from ...state.rules.logins import login_cut
@@ -37,11 +39,14 @@ SID_LABEL: Final = "sid"
 LOGIN_LABEL: Final = "login"
 ACTOR_LABEL: Final = "actor"
 SILENCE: Final = "silence"
+GAP: Final = "gap"
 # A cut outlives each token that it refuses, whatever the clocks are.
 _KEEP_LONGER_MS: Final = 600_000
 # Sessions of logins that one commit changes. A user has a few.
 CHANGES_A_COMMIT: Final = 64
 COMMIT_BYTES: Final = 64 * 1_536
+MAX_COUNTED: Final = 10_000
+_COUNTED_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +167,43 @@ def _is_unsafe(rows: Rows, session: Session) -> bool:
 
 
 def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) -> AppliedPart:
-    """Suspend the first of a provider's logins while it is silent, or resume what nothing else holds then."""
+    """Suspend or end the first of a provider's logins while it is silent, or resume what nothing else holds.
+
+    Which of both is in the settings (``on_silence``).
+    """
+    ends = provider.on_silence == LoginEffect.END
 
     def is_changed(session: Session) -> bool:
         if silent:
-            return session.status is SessionStatus.ACTIVE
+            return ends or session.status is SessionStatus.ACTIVE
         return _is_resumable(group.rows, session, provider)
 
     found = filter(is_changed, _named_sessions(group, provider.issuer, Named()))
-    make = suspend_session if silent else resume_session
+    loses = end_session if ends else suspend_session
+    make = loses if silent else resume_session
     reason = f"{provider.name}: {SILENCE}"
     return _changed(group, list(islice(found, CHANGES_A_COMMIT + 1)), make, reason, layout.SYSTEM_ACTOR)
+
+
+def cut_gap(group: Group, provider: IdentityProvider, end_ms: int) -> AppliedPart:
+    """Cut all logins of a provider up to the end of a gap, in ms since 1970, and end the first of them."""
+    signal = Signal(provider, GAP, (Named(),), end_ms)
+    return apply_signal(group, signal, gap_reason(provider), layout.SYSTEM_ACTOR, goes_on=False)
+
+
+def count_logins(rows: TxnRows, issuer: str, now_ms: int) -> int:
+    """Return how many logins of an issuer have a session that has not ended; MAX_COUNTED at most."""
+    terms, after, found = terms_of("", OWNER, {ISSUER_LABEL: issuer}), b"", 0
+    while found < MAX_COUNTED and (ids := ids_after(rows, terms, (LIVING,), after, _COUNTED_AT_ONCE)):
+        after = ids[-1]
+        states = (effective_status(rows, each, now_ms) for each in ids)
+        found += sum(state is not None and state.status is not SessionStatus.ENDED for state in states)
+    return min(found, MAX_COUNTED)
+
+
+def gap_reason(provider: IdentityProvider) -> str:
+    """Return the reason of a cut at the end of a gap."""
+    return f"{provider.name}: {GAP}"
 
 
 def current(group: Group, session_id: bytes) -> Session | None:

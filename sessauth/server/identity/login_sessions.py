@@ -49,6 +49,7 @@ from .login_changes import (
     AppliedPart,
     apply_signal,
     current,
+    gap_reason,
 )
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
@@ -130,7 +131,7 @@ class LoginSessions:
         if config.identity_providers and find_spec("joserfc") is None:
             raise ConfigError("identity_providers: needs joserfc; pip install 'sessauth[identity]'")
         self._writer = writer
-        self._providers = config.identity_providers
+        self.providers = config.identity_providers
         self._keys = KeySets(config.home, clock)
         self._used_proofs = UsedProofs(config.state_dir)
         self.streams = EventStreams(writer, config.identity_providers, clock)
@@ -139,10 +140,10 @@ class LoginSessions:
         ]
         self._lock = threading.Lock()
         self._openings: Counter[tuple[str, ...]] = Counter(
-            {(each.name, OPENED): 0 for each in self._providers}
+            {(each.name, OPENED): 0 for each in self.providers}
         )
         self._signals: Counter[tuple[str, ...]] = Counter(
-            {(each.name, LOGOUT, APPLIED): 0 for each in self._providers}
+            {(each.name, LOGOUT, APPLIED): 0 for each in self.providers}
         )
 
     @property
@@ -159,7 +160,7 @@ class LoginSessions:
 
     def count_signal(self, provider: str, event: str, outcome: str) -> None:
         """Count a statement; one for a provider that is not in the settings has an empty name."""
-        known = any(each.name == provider for each in self._providers)
+        known = any(each.name == provider for each in self.providers)
         with self._lock:
             self._signals[provider if known else "", event, outcome] += 1
 
@@ -196,41 +197,53 @@ class LoginSessions:
             return self._keys.keys(provider, kid)
 
         now_ms = self._writer.now_ms()
-        identity = verify(token, self._providers, keys_of, now_ms, shown.require)
+        identity = verify(token, self.providers, keys_of, now_ms, shown.require)
         terms = map_identity(identity)
         if terms.ends_at_ms <= now_ms:
             raise _refused(
                 IdentityFault.EXPIRED,
                 f"the login is older than max_session_ms of {identity.provider.name}; log in again",
             )
-        self.streams.require_events(identity.provider.name)
         with self._writer.source().rows() as rows:
-            _require_not_cut(rows, identity)
+            self._require_counts(rows, identity)
         return ProvenLogin(identity, terms)
+
+    def _require_counts(self, rows: Rows, identity: ProvenIdentity) -> None:
+        """Raise IdentityRefused CUT for a login that was ended, ServerError while its provider is silent."""
+        name = identity.provider.name
+        self.streams.require_events(name)
+        if identity.logged_in_at_ms <= (gap_ms := self.streams.cut_up_to_ms(name)):
+            up_to, why = utc_text(gap_ms), gap_reason(identity.provider)
+            raise _refused(IdentityFault.CUT, f"logins up to {up_to} are cut off ({why}); log in again")
+        _require_not_cut(rows, identity)
 
     def logout(self, token: str, name: str) -> Signal:
         """Return what a logout token for the provider ``name`` says. Raises as :meth:`prove`."""
         self._writer.require_leading()
-        return verify_logout(token, name, self._providers, self._keys.keys, self._writer.now_ms())
+        return verify_logout(token, name, self.providers, self._keys.keys, self._writer.now_ms())
 
     def revocation(self, bearer: str, body: bytes, name: str) -> Signal:
         """Return what a global revocation says that was sent for ``name``. Raises as :meth:`prove`."""
         self._writer.require_leading()
         now_ms = self._writer.now_ms()
-        return verify_revocation(bearer, body, name, self._providers, self._keys.keys, now_ms)
+        return verify_revocation(bearer, body, name, self.providers, self._keys.keys, now_ms)
 
     def provider(self, name: str) -> IdentityProvider | None:
         """Return the provider of a name, None if the settings have none."""
-        return next((each for each in self._providers if each.name == name), None)
+        return next((each for each in self.providers if each.name == name), None)
+
+    def keys_age_ms(self, name: str) -> int | None:
+        """Return the time since a provider's keys were had; None if this process has needed none."""
+        return self._keys.age_ms(name)
 
     def event(self, token: str, name: str) -> Signal:
         """Return what a security event token for ``name`` says. Raises as :meth:`prove`."""
         self._writer.require_leading()
-        return verify_event(token, name, self._providers, self._keys.keys, self._writer.now_ms())
+        return verify_event(token, name, self.providers, self._keys.keys, self._writer.now_ms())
 
     def apply(self, signal: Signal, reason: str, actor: str, *, goes_on: bool = False) -> Future[AppliedPart]:
         """Apply a signal to the first sessions that it names; as ``apply_signal``."""
-        if signal.effect is LoginEffect.RESUME and self.streams.suspends(signal.provider.name):
+        if signal.effect is LoginEffect.RESUME and self.streams.refuses(signal.provider.name):
             # The stream resumes them once it comes through again.
             signal = replace(signal, effect=LoginEffect.NOTHING)
         work = partial(apply_signal, signal=signal, reason=reason, actor=actor, goes_on=goes_on)
@@ -266,7 +279,7 @@ class LoginSessions:
         is_first = group.first_outcome(change.id) is None
         if is_first:
             self._use_proof(login, group)
-            _require_not_cut(group.rows, login.identity)
+            self._require_counts(group.rows, login.identity)
         parent_id, parent = _find(login, lambda session_id: current(group, session_id))
         if is_first:
             if login.opened_id and group.rows.session(login.opened_id) is not None:
@@ -293,7 +306,7 @@ class LoginSessions:
 
         def work(group: Group) -> int:
             self._use_proof(login, group)
-            _require_not_cut(group.rows, login.identity)
+            self._require_counts(group.rows, login.identity)
             login_id, session = _find(login, lambda each: current(group, each))
             if session is None:
                 raise _refused(

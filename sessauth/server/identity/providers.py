@@ -34,7 +34,27 @@ ALGORITHMS: Final = (
     "EdDSA",
 )
 KINDS: Final = ("oidc", "kubernetes", "ci", "spiffe")
-ON_SILENCE: Final = ("log", "suspend")
+ON_SILENCE: Final = ("log", "suspend", "end")
+ON_GAP: Final = ("log", "end")
+# Effects that an entry may state, by event. What is suspended needs an event that resumes it.
+EVENT_EFFECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        (
+            "session-revoked",
+            "sessions-revoked",
+            "credential-change",
+            "credential-compromise",
+            "account-purged",
+            "account-disabled",
+            "identifier-recycled",
+            "token-claims-change",
+            "assurance-level-change",
+        ),
+        ("end", "ignore"),
+    ),
+    **dict.fromkeys(("device-compliance-change", "risk-level-change"), ("end", "suspend", "ignore")),
+    "account-enabled": ("ignore",),
+}
 MAX_PROVIDERS: Final = 32
 MAX_GRANTS: Final = 256
 # A claim, or claims inside of each other: {kubernetes.io/namespace}.
@@ -88,6 +108,9 @@ class IdentityProvider:
     events_jwks_file: str = ""
     silence_ms: int = 0
     on_silence: str = "log"
+    on_gap: str = "log"
+    on: Mapping[str, str] = field(default_factory=dict)
+    critical_subject_members: tuple[str, ...] = ()
     max_age_ms: int = 43_200_000
     max_session_ms: int = 28_800_000
     lease_ms: int = 900_000
@@ -118,6 +141,11 @@ class IdentityProvider:
             jwks_uri=self.events_jwks_uri,
             jwks_file=self.events_jwks_file,
         )
+
+    @property
+    def needs_verification(self) -> bool:
+        """True if more than a line in the log follows from silence, which then only a proof ends."""
+        return self.on_silence != ON_SILENCE[0] or self.on_gap != ON_GAP[0]
 
     def check(self, where: str) -> None:
         """Refuse values out of range and contradictions."""
@@ -153,10 +181,17 @@ class IdentityProvider:
             raise ConfigError(f"{where}.max_age_ms: must be at most {KEEP_ENDED_MS}, seven days")
         if self.silence_ms and self.silence_ms < 1000:
             raise ConfigError(f"{where}.silence_ms: must be 0 or at least 1000")
-        if self.on_silence not in ON_SILENCE:
-            raise ConfigError(f"{where}.on_silence: must be one of {', '.join(ON_SILENCE)}")
-        if self.on_silence != ON_SILENCE[0] and not self.silence_ms:
-            raise ConfigError(f"{where}.silence_ms: is required beside on_silence")
+        for key, known in (("on_silence", ON_SILENCE), ("on_gap", ON_GAP)):
+            stated = getattr(self, key)
+            if stated not in known:
+                raise ConfigError(f"{where}.{key}: must be one of {', '.join(known)}")
+            if stated != known[0] and not self.silence_ms:
+                raise ConfigError(f"{where}.silence_ms: is required beside {key}")
+        for name, effect in self.on.items():
+            if name not in EVENT_EFFECTS:
+                raise ConfigError(f"{where}.on.{name}: no such event; known: {', '.join(EVENT_EFFECTS)}")
+            if effect not in EVENT_EFFECTS[name]:
+                raise ConfigError(f"{where}.on.{name}: must be one of {', '.join(EVENT_EFFECTS[name])}")
         if self.lease_ms and self.lease_ms < 1000:
             raise ConfigError(f"{where}.lease_ms: must be 0 or at least 1000")
         self._check_templates(where)
@@ -275,8 +310,8 @@ def _values(where: str, kind: type, table: object) -> dict[str, Any]:
         expected = hints.get(key)
         if expected is None:
             raise ConfigError(f"{where}.{key}: no such key; known: {', '.join(hints)}")
-        if key in ("when", "require", "labels"):
-            of = (str,) if key == "labels" else (str, int, bool)
+        if key in ("when", "require", "labels", "on"):
+            of = (str,) if key in ("labels", "on") else (str, int, bool)
             if not isinstance(value, Mapping) or not all(type(each) in of for each in value.values()):
                 raise ConfigError(f"{where}.{key}: must be a table of claims and texts, numbers or truths")
             value = dict(value)

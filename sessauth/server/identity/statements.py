@@ -76,6 +76,8 @@ class Signal:
     moments: tuple[str, ...] = ("up_to_ms",)
     # That of a verification event, by which its stream is proven to come through.
     state: str = ""
+    # The status of a stream-updated event by which the stream stops; else empty.
+    stopped: str = ""
 
 
 def logins_of(subject: str, sid: str) -> tuple[Named, ...]:
@@ -195,12 +197,15 @@ _BY_VALUE: Final[Mapping[str, tuple[str, Mapping[str, _Outcome]]]] = {
 SUSPENDING: Final = ("device-compliance-change", "risk-level-change")
 VERIFICATION: Final = "verification"
 STREAM_UPDATED: Final = "stream-updated"
+_STOPPED: Final = ("paused", "disabled")
 OTHER: Final = "other"
 # Names of events, which are labels of a metric: whatever a provider sends, there are no more.
 _NAMES: Final = {
     event: event.rpartition("/")[2]
     for event in (*_EFFECTS, *_BY_VALUE, f"{_SSF}{VERIFICATION}", f"{_SSF}{STREAM_UPDATED}")
 }
+# Members of a complex subject that say which logins it is about.
+_MEMBERS: Final = ("user", "session")
 # Some transmitters state ms: a time in seconds has been below this for three thousand years.
 _MAX_SECONDS: Final = 10**11
 
@@ -235,13 +240,15 @@ def verify_event(
         member, effects = _BY_VALUE[event]
         stated = content.get(member)
         effect, moments = effects.get(stated, _IGNORED) if isinstance(stated, str) else _IGNORED
+    shown = _NAMES.get(event, OTHER)
+    effect, moments = _stated_outcome(provider.on.get(shown, ""), (effect, moments))
     named: tuple[Named, ...] = ()
     if moments:
         # Drafts had the subject inside of the event.
         named = _named(claims.get("sub_id", content.get("subject")), provider)
     at_ms = _event_time(claims, content, issued_ms, now_ms)
-    shown = _NAMES.get(event, OTHER)
     state = content.get("state", "") if shown == VERIFICATION else ""
+    status = content.get("status") if shown == STREAM_UPDATED else ""
     return Signal(
         provider,
         shown,
@@ -251,7 +258,18 @@ def verify_event(
         effect if named else LoginEffect.NOTHING,
         moments,
         state if isinstance(state, str) else "",
+        status if isinstance(status, str) and status in _STOPPED else "",
     )
+
+
+def _stated_outcome(stated: str, outcome: _Outcome) -> _Outcome:
+    """Return the outcome of an event as the settings state it. What resumes logins does so in any case."""
+    effect, _ = outcome
+    if effect is LoginEffect.RESUME:
+        return outcome
+    if stated == "ignore":
+        return _IGNORED
+    return _END if stated == LoginEffect.END and effect is LoginEffect.SUSPEND else outcome
 
 
 def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:
@@ -289,6 +307,9 @@ def _named(subject: object, provider: IdentityProvider) -> tuple[Named, ...]:
         return logins_of("", text_claim(subject, "id"))
     if form != "complex":
         return ()
+    for member in provider.critical_subject_members:
+        if member in subject and member not in _MEMBERS:
+            raise malformed(f"sub_id: its member {member} is critical, and is not known here")
     users = _named(subject["user"], provider) if "user" in subject else ()
     sessions = _named(subject["session"], provider) if "session" in subject else ()
     if "user" in subject and not users:

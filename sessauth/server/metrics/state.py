@@ -299,7 +299,7 @@ SECURITY_EVENTS: Final = counter(
 )
 STREAM_AGE: Final = gauge(
     "event_stream_age_seconds",
-    "Seconds since the last security event of a provider, where silence_ms is set.",
+    "Seconds since the last security event of a provider with silence_ms, on the server that writes.",
     "provider",
 )
 EXCHANGES: Final = counter(

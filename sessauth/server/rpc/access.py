@@ -132,6 +132,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _D + "GetFreeze": _rule(pools.READ, OPERATOR, AUDITOR),
     _I + "ReportSignal": _rule(pools.RESERVED, OPERATOR, SECURITY_EVENTS, changes=True),
     _I + "AskStream": _rule(pools.READ, OPERATOR, SECURITY_EVENTS),
+    _I + "GetIdentityStatus": _rule(pools.READ, OPERATOR, AUDITOR),
     _I + "CutLogins": _rule(pools.RESERVED, OPERATOR, changes=True),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),

@@ -1,4 +1,4 @@
-"""IdentityService: ends logins, by signed statements of identity providers and by operators."""
+"""IdentityService: describes identity providers; ends logins by their statements and by operators."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ...errors import NotLeader, SessauthError
+from ...state.rules.logins import stored_cuts
 from ...state.writer.state_writer import StateWriter
 from ...v1 import identity_service_pb2 as pb
 from .. import request_fields
-from ..identity.login_changes import AppliedPart
+from ..identity.login_changes import AppliedPart, count_logins
 from ..identity.login_sessions import APPLIED, LoginSessions
 from ..identity.statements import (
     LOGOUT,
@@ -84,6 +85,27 @@ class IdentityService(Service):
         """Return the state for a verification event."""
         self.writer.require_leading()
         return pb.AskStreamResponse(state=self.logins.streams.ask(request.provider))
+
+    def get_identity_status(
+        self, request: pb.GetIdentityStatusRequest, call: CallContext
+    ) -> pb.GetIdentityStatusResponse:
+        """Describe the providers of the settings."""
+        self.writer.require_leading()
+        now_ms = self.writer.now_ms()
+        with self.writer.source().rows() as rows:
+            answer = pb.GetIdentityStatusResponse(cuts=stored_cuts(rows))
+            for each in self.logins.providers:
+                logins = count_logins(rows, each.issuer, now_ms)
+                shown = answer.providers.add(name=each.name, issuer=each.issuer, logins=logins)
+                keys_age_ms = self.logins.keys_age_ms(each.name)
+                facts = self.logins.streams.describe(each.name)
+                if keys_age_ms is not None:
+                    shown.keys_age_ms = max(0, keys_age_ms)
+                if facts is not None:
+                    stream = pb.EventStreamStatus(on_silence=each.on_silence, on_gap=each.on_gap)
+                    stream.age_ms, stream.proven, stream.silent, stream.gap = facts
+                    shown.stream.CopyFrom(stream)
+        return answer
 
     def cut_logins(self, request: pb.CutLoginsRequest, call: CallContext) -> Steps[pb.CutLoginsResponse]:
         """End the logins of a user up to now, or one login."""

@@ -120,6 +120,12 @@ def cut_of_login(rows: Rows, issuer: str, subject: str, sid: str, login_ms: int)
     return None
 
 
+def stored_cuts(rows: Rows) -> int:
+    """Return the number of users and logins whose moments are stored. Raises StateUnusable."""
+    queue = _Queue.read(rows)
+    return queue.following - queue.first
+
+
 def verify_cuts(pairs: Iterable[tuple[bytes, bytes]]) -> int:
     """Return the number of cuts in all rows whose keys begin with :data:`CUTS`.
 

@@ -1,4 +1,7 @@
-"""``sessauth identity``: try tokens of identity providers by the settings of a home folder; end logins."""
+"""``sessauth identity``: try tokens of identity providers by the settings of a home folder; end logins.
+
+The state of the providers is that of the running server.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,18 @@ from ....clock import utc_text
 from ....errors import IdentityRefused, UsageError
 from ...context import Settings, with_settings
 from ...io import read_bytes
-from ...output import fields, moment_and_distance, printable
+from ...output import fields, json_fields, moment_and_distance, printable, span
 from ...params import examples
 
 if TYPE_CHECKING:
+    from ....client import StreamStatus
     from ....server.identity.mapping import MappedIdentity
     from ....server.identity.tokens import ProvenIdentity
 
 
 @click.group()
 def identity() -> None:
-    """Try tokens of identity providers, and end logins."""
+    """Try tokens of identity providers, end logins, and see what their streams of events say."""
 
 
 @identity.command(epilog=examples("identity cut corp --user 00u1ab --reason 'lost laptop'"))
@@ -107,6 +111,41 @@ def explain(settings: Settings, token_file: str) -> None:
         document,
         ["ACCEPTED", *fields([*_proven(proven, now_ms), *_mapped(mapped, now_ms)]), *_ceiling(mapped)],
     )
+
+
+@identity.command(epilog=examples("identity status"))
+@with_settings
+def status(settings: Settings) -> None:
+    """Show the identity providers of the server: their keys, their streams of events, and their logins."""
+    with settings.client() as client:
+        found = client.get_identity_status()
+    lines: list[str] = []
+    for each in found.providers:
+        keys = "none were needed yet" if each.keys_age_ms is None else f"{span(each.keys_age_ms)} old"
+        pairs = [
+            ("provider", each.name),
+            ("issuer", each.issuer),
+            ("keys", keys),
+            ("logins", each.logins),
+            ("events", _events(each.stream)),
+        ]
+        lines += [*fields(pairs), ""]
+    lines += fields([("cuts", f"{found.cuts} users and logins have stored moments")])
+    settings.show(json_fields(found), lines)
+
+
+def _events(stream: StreamStatus | None) -> str:
+    """Return the state of a stream as a line."""
+    if stream is None:
+        return "nobody waits for them: no silence_ms"
+    since = "the last one" if stream.proven else "none: the server began to write"
+    parts = [f"{since} {span(stream.age_ms)} ago"]
+    if stream.silent:
+        effect = ": no token opens a session" if stream.refuses else ""
+        parts.append(f"SILENT (on_silence {stream.on_silence}){effect}")
+    if stream.gap:
+        parts.append(f"a gap (on_gap {stream.on_gap})")
+    return ", ".join(parts)
 
 
 def _refusal(error: Any) -> dict[str, Any]:

@@ -326,7 +326,14 @@ def doctor(settings: Settings, deep: bool, backups: tuple[Path, ...], backup_age
         try:
             with asked.client() as client:
                 found = client.server_status()
-                return replace(host, status=found, others=_other_servers(asked, client, found))
+                host = replace(host, status=found, others=_other_servers(asked, client, found))
+                if config.identity_providers:
+                    providers = client.get_identity_status().providers
+                    silent = (
+                        each.name for each in providers if each.stream is not None and each.stream.silent
+                    )
+                    host = replace(host, silent_streams=tuple(silent))
+                return host
         except Unavailable as error:
             return replace(host, silence=str(error))
         except SessauthError as error:
