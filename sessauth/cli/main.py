@@ -91,7 +91,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         "identity": (
             "local.identity:identity",
-            "Try tokens of identity providers, and end logins.",
+            "Try tokens of identity providers, end logins, and see what their streams of events say.",
         ),
         "state": ("local.service:state", "Check and copy the state of a local service."),
         "cluster": ("local.cluster:cluster", "Run several servers on one log."),

@@ -1,4 +1,4 @@
-"""Where a client logs in: the metadata of a protected resource (RFC 9728), and its address in challenges.
+"""The metadata of a protected resource (RFC 9728), which says where a client logs in.
 
     app = ProtectedResource(
         GuardedMcpApp(server.streamable_http_app(), guard),
