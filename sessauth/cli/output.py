@@ -208,8 +208,8 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     "status: the server is ready; of doctor: nothing is wrong; of mcp guard: the client ended",
     DENIED: "of check, permit commit, allowed, mcp guard: denied, or the token is refused; of token inspect, "
     "session receipt, session verify-closed, evidence, evidence verify, audit verify, audit replay, audit "
-    "story, cluster heads, conformance, catalogue diff, demo: not proven, or something was found; of status: "
-    "it denies every check; of doctor: there are warnings",
+    "story, cluster heads, conformance, catalogue diff, scope compare, demo: not proven, or something was "
+    "found; of status: it denies every check; of doctor: there are warnings",
     USAGE: "usage: an argument, a file or a token that can't be read; of doctor: there are errors; of mcp "
     "guard: a line is too long",
     REFUSED: "the server refused: credential, role, not found, or against the rules",
