@@ -1,4 +1,4 @@
-"""``scope compare``: what the scopes of one file permit beyond those of another, without a server."""
+"""``scope try`` and ``scope compare``: scopes in files, without a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth.cli.commands.local.scope import compare_scopes
+from sessauth.cli.commands.local.scope import compare_scopes, try_scopes
 from sessauth.scopes import containment
 from sessauth.scopes.scope import Scope
 from tests.property.test_containment import FACT_RECORDS, REQUESTS, permits
@@ -113,3 +113,103 @@ def test_verdicts_agree_with_containment_and_the_kernel(
             if found.verdict != "undecided" and permits(scope.encode(), request, FACT_RECORDS):
                 permitted = any(permits(each, request, FACT_RECORDS) for each in encoded)
                 assert permitted == (found.verdict == "inside")
+
+
+PAY = [
+    "read:bank/**",
+    'pay:bank where to == "ana" and amount <= 100',
+    "pay:bank where amount <= 5 and session.level >= 2",
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest", "cause"),
+    [
+        (("read", "bank/a"), 0, ""),
+        (("pay", "bank", "--arguments", '{"to": "ana", "amount": 100}'), 1, ""),
+        (
+            ("pay", "bank", "--arguments", '{"to": "ana", "amount": 101}'),
+            1,
+            "condition 1 fails: amount <= 100",
+        ),
+        (
+            ("pay", "bank", "--arguments", '{"to": "ana", "amount": 1, "note": "x"}'),
+            1,
+            "it does not mention argument note",
+        ),
+        (
+            ("pay", "bank", "--arguments", '{"amount": 5}', "--fact", "level:=1"),
+            2,
+            "condition 1 fails: session.level >= 2",
+        ),
+        (("pay", "bank", "--arguments", '{"amount": 5}', "--fact", "level:=2"), 2, ""),
+        (("drop", "bank"), 0, "the action or the resource is outside"),
+    ],
+)
+def test_a_call_is_tried(run: Run, tmp_path: Path, words: tuple[str, ...], nearest: int, cause: str) -> None:
+    """The scope that matches is named, or the nearest with its cause; the exit code says which."""
+    (tmp_path / "pay.scopes").write_text("\n".join(PAY))
+    ran = run("scope", "try", "pay.scopes", *words, "--json")
+
+    assert (ran.code, ran.json["matched"]) == ((1, False) if cause else (0, True)), ran.err
+    assert ran.json["nearest"] == nearest
+    assert ran.json["scopes"][nearest]["cause"] == cause
+
+
+def test_a_person_reads_why_a_call_is_not_matched() -> None:
+    """The command as a user types it, in a process of its own."""
+    words = [*COMMAND, "scope", "try", "-", "pay", "bank", "--arguments"]
+    denied, allowed = (
+        subprocess.run(
+            [*words, arguments], input="\n".join(PAY), capture_output=True, text=True, timeout=60, check=False
+        )
+        for arguments in ('{"to": "ana", "amount": "7"}', '{"to": "ana", "amount": 7}')
+    )
+
+    assert (denied.returncode, allowed.returncode) == (1, 0), denied.stderr + allowed.stderr
+    assert denied.stdout.splitlines() == [
+        "NOT MATCHED",
+        f"  nearest: scope 1 `{PAY[1]}`",
+        "  condition 1 fails: amount <= 100",
+    ]
+    assert allowed.stdout == f"MATCHED by scope 1 `{PAY[1]}`\n"
+
+
+def test_needs_are_said_to_be_asked_besides(run: Run) -> None:
+    """A match is no allow where a scope needs more."""
+    ran = run("scope", "try", "-", "pay", "bank", stdin="pay:bank needs uses(3)")
+
+    assert (ran.code, "a check asks for what it needs besides" in ran.out) == (0, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("pay", "bank", "--arguments", "[1]"), "--arguments"),
+        (("pay", "bank//x"), "RESOURCE"),
+        (("pay me", "bank"), "ACTION"),
+        (("pay", "bank", "--arguments", "@-"), "only one can be read from stdin"),
+        (("pay", "bank", "--fact", "a b=1"), "--fact"),
+        (("pay", "bank", "--fact", "level"), "--fact"),
+    ],
+)
+def test_a_call_that_no_check_reads_is_refused(run: Run, words: tuple[str, ...], says: str) -> None:
+    """The exit code is 2, and the message names the words to mend."""
+    ran = run("scope", "try", "-", *words, stdin="pay:bank")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(st.lists(scopes(), min_size=1, max_size=4), st.sampled_from(REQUESTS))
+def test_a_try_is_the_answer_of_the_kernel(tried: list[Scope], request: tuple[bytes, bytes, bytes]) -> None:
+    """The nearest scope matches if any does, and it is the first of them."""
+    action, resource, arguments = request
+    facts = {"level": 1, "who": "a", "yes": True}
+    found, nearest = try_scopes(list(map(str, tried)), action.decode(), resource.decode(), arguments, facts)
+    expected = [permits(each.encode(), request, FACT_RECORDS) for each in tried]
+
+    assert [each.matched for each in found] == expected
+    assert not any(expected) or nearest == expected.index(True)
+    assert all(bool(each.cause) != each.matched for each in found)
