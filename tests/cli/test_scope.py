@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sessauth.scopes.scope import Scope
 from tests.property.test_containment import FACT_RECORDS, REQUESTS, permits
 from tests.support.cases import examples
 from tests.support.scope_strategies import scopes, variations
+from tests.support.tree import ROOT
 
 from .conftest import COMMAND, Run
 
@@ -213,3 +216,26 @@ def test_a_try_is_the_answer_of_the_kernel(tried: list[Scope], request: tuple[by
     assert [each.matched for each in found] == expected
     assert not any(expected) or nearest == expected.index(True)
     assert all(bool(each.cause) != each.matched for each in found)
+
+
+ROWS = re.findall(
+    r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \|$",
+    (ROOT / "docs" / "how-to" / "writing-scopes.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+def test_each_row_of_the_page_is_tried() -> None:
+    """The table's rows are all in the form that the next test types."""
+    page = (ROOT / "docs" / "how-to" / "writing-scopes.md").read_text(encoding="utf-8")
+
+    assert len(ROWS) == sum(line.startswith("| `") for line in page.splitlines()) > 10
+
+
+@pytest.mark.parametrize(("looks_right", "call", "holds"), ROWS)
+def test_a_scope_that_looks_right_is_not(run: Run, looks_right: str, call: str, holds: str) -> None:
+    """The scope of the first column matches the call, and that of the last does not."""
+    admitted = run("scope", "try", "-", *shlex.split(call), stdin=looks_right)
+    refused = run("scope", "try", "-", *shlex.split(call), stdin=holds)
+
+    assert (admitted.code, refused.code) == (0, 1), admitted.err + refused.err
