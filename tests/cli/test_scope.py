@@ -34,6 +34,8 @@ from .conftest import COMMAND, Run
         (["pay:bank where n <= 5"], ["pay:bank where n >= 6"], "yes", "yes", 1),
         # A scope that no call meets gives nothing.
         (["read:docs/a"], ["read:docs/a", 'write:x where n == "a" and n == "b"'], "no", "no", 0),
+        # No proof that this one is such a scope: it fails, as anything does that is not proven.
+        (["read:docs/a"], ["read:docs/a", 'write:x where p glob "a*" and p under "b"'], "yes", "no", 1),
     ],
 )
 def test_more_and_less_are_proven_or_undecided(

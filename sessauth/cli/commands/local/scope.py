@@ -163,7 +163,8 @@ def try_scopes(
 def compare_scopes(other: Sequence[str], scopes: Sequence[str]) -> list[Compared]:
     """Return for each of ``scopes`` whether it lies inside one of ``other``, as ceilings of one session.
 
-    ``inside`` and ``outside`` (no call matches it and a scope of ``other``) are proven.
+    ``inside`` and ``outside`` (no call matches it and a scope of ``other``) are proven. That a scope outside
+    matches any call at all is not.
     """
     parents = [Scope.parse(text).to_record() for text in other]
     compared = []
