@@ -206,10 +206,11 @@ _WORDS = ("word", "reason", "problem", "fault")
 EXIT_CODES: Final[Mapping[int, str]] = {
     OK: "done; of a check: allowed; of a verification: proven, intact, closed or without a difference; of "
     "status: the server is ready; of doctor: nothing is wrong; of mcp guard: the client ended",
-    DENIED: "of check, permit commit, allowed, mcp guard: denied, or the token is refused; of token inspect, "
-    "session receipt, session verify-closed, evidence, evidence verify, audit verify, audit replay, audit "
-    "story, cluster heads, conformance, catalogue diff, demo: not proven, or something was found; of status: "
-    "it denies every check; of doctor: there are warnings",
+    DENIED: "of check, permit commit, allowed, mcp guard: denied, or the token is refused; of scope try: no "
+    "scope matches; of token inspect, session receipt, session verify-closed, evidence, evidence verify, "
+    "audit verify, audit replay, audit story, cluster heads, conformance, catalogue diff, scope compare, "
+    "demo: not proven, or something was found; of status: it denies every check; of doctor: there are "
+    "warnings",
     USAGE: "usage: an argument, a file or a token that can't be read; of doctor: there are errors; of mcp "
     "guard: a line is too long",
     REFUSED: "the server refused: credential, role, not found, or against the rules",

@@ -1,0 +1,193 @@
+"""``sessauth scope``: scopes of files, tried and compared without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import click
+
+from ...._fast import _codec as codec
+from ....errors import UsageError
+from ....model.session import Fact, fact_records
+from ....scopes import containment
+from ....scopes.scope import Scope
+from ...context import Settings, with_settings
+from ...io import json_bytes, read_scopes, require_one_stdin
+from ...output import printable
+from ...params import FILE, examples
+from ...params import fact as fact_option
+
+# What the kernel gives in the place of a failing condition (``codec.matches``).
+_OUTSIDE: Final = -2
+_UNREADABLE: Final = -3
+_VERDICTS: Final = {1: "inside", 0: "undecided", -1: "outside"}
+# What a side gives beyond the other, by the verdicts of its scopes: the first that is there counts.
+_ANSWERS: Final = (("outside", "yes"), ("undecided", "undecided"), ("inside", "no"))
+
+
+class Compared(NamedTuple):
+    """A scope, its verdict against the other side, and the part that decided it (empty for ``inside``)."""
+
+    scope: str
+    verdict: str
+    part: str
+
+
+class Tried(NamedTuple):
+    """A scope, whether it matches the call, and the cause if it does not."""
+
+    scope: str
+    matched: bool
+    cause: str
+
+
+@click.group()
+def scope() -> None:
+    """Try and compare scopes in files, without a server."""
+
+
+@scope.command(
+    "try",
+    epilog=examples(
+        """scope try mail.scopes send mcp/mail/send --arguments '{"to": "ana"}'""",
+        "scope try deploy.scopes deploy cluster/web --fact level:=3",
+    ),
+)
+@click.argument("file", type=FILE)
+@click.argument("action")
+@click.argument("resource")
+@click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
+@click.option("--fact", "facts", type=fact_option, multiple=True, help="name=text, or name:=JSON.")
+@with_settings
+def try_call(
+    settings: Settings,
+    /,
+    file: str,
+    action: str,
+    resource: str,
+    arguments: str,
+    facts: Sequence[tuple[str, Any]],
+) -> None:
+    """Show whether a scope in FILE matches the call ACTION on RESOURCE, or which comes nearest and why not.
+
+    Exits with 1 if none matches. What a scope needs, such as an approval, is not tried.
+    """
+    require_one_stdin((file, arguments), "FILE, --arguments: only one can be read from stdin")
+    scopes = read_scopes(file, "FILE")
+    tried, nearest = try_scopes(scopes, action, resource, json_bytes(arguments, "--arguments"), dict(facts))
+    best = tried[nearest]
+    lines = [f"MATCHED by scope {nearest} `{printable(best.scope)}`"]
+    if not best.matched:
+        lines = ["NOT MATCHED", f"  nearest: scope {nearest} `{printable(best.scope)}`", f"  {best.cause}"]
+    elif Scope.parse(best.scope).has_needs:
+        lines.append("  a check asks for what it needs besides")
+    settings.show(
+        {"matched": best.matched, "nearest": nearest, "scopes": [each._asdict() for each in tried]},
+        lines,
+        ok=best.matched,
+    )
+
+
+@scope.command(epilog=examples("scope compare before.scopes after.scopes", "scope compare a.scopes - --json"))
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
+@with_settings
+def compare(settings: Settings, /, before: str, after: str) -> None:
+    """Show what the scopes in AFTER permit beyond those in BEFORE, and the other way round.
+
+    Exits with 1 unless it is proven that AFTER permits nothing more.
+    """
+    require_one_stdin((before, after), "BEFORE, AFTER: only one can be read from stdin")
+    old, new = read_scopes(before, "BEFORE"), read_scopes(after, "AFTER")
+    added, removed = compare_scopes(old, new), compare_scopes(new, old)
+    more, less = _answer(added), _answer(removed)
+    settings.show(
+        {
+            "more": more,
+            "less": less,
+            "after": [each._asdict() for each in added],
+            "before": [each._asdict() for each in removed],
+        },
+        [
+            f"permits more: {more}",
+            *_lines(added, "+"),
+            f"permits less: {less}",
+            *_lines(removed, "-"),
+        ],
+        ok=more == "no",
+    )
+
+
+def try_scopes(
+    scopes: Sequence[str], action: str, resource: str, arguments: bytes, facts: dict[str, Any]
+) -> tuple[list[Tried], int]:
+    """Return the kernel's answer for each scope, and the index of the first that matches or comes nearest.
+
+    A scope is nearer the more of its parts hold, in the order of a check: action and resource, then each
+    condition, then the arguments that it does not mention. Raises UsageError for a call that no check reads,
+    and for malformed facts.
+    """
+    from ....state.rules.validation import RuleViolation, validate_facts
+
+    try:
+        records = fact_records(Fact(name, value, visible=True) for name, value in facts.items())
+        validate_facts("--fact", records)
+    except UnicodeEncodeError:
+        raise UsageError("--fact: give text in UTF-8") from None
+    except (RuleViolation, ValueError) as error:
+        raise UsageError(f"--fact: {str(error).removeprefix('--fact: ')}") from None
+    call = (action.encode("utf-8", "surrogateescape"), resource.encode("utf-8", "surrogateescape"), arguments)
+    answers = [codec.matches(Scope.parse(text).encode(), *call, facts=records) for text in scopes]
+    if any(place == _UNREADABLE for _, place, _ in answers):
+        raise UsageError(
+            "ACTION, RESOURCE, --arguments: a check denies this call whatever the scopes: one of them is "
+            "malformed, or the call takes too much work"
+        )
+    tried, ranks = [], []
+    for text, (matched, place, argument) in zip(scopes, answers, strict=True):
+        conditions = Scope.parse(text).conditions
+        if matched:
+            cause, rank = "", 0
+        elif place == _OUTSIDE:
+            cause, rank = "the action or the resource is outside", 0
+        elif place >= 0:
+            cause, rank = f"condition {place} fails: {printable(str(conditions[place]))}", place + 1
+        else:
+            cause, rank = f"it does not mention argument {printable(argument)}", len(conditions) + 1
+        tried.append(Tried(text, matched, cause))
+        ranks.append((matched, rank))
+    return tried, ranks.index(max(ranks))
+
+
+def compare_scopes(other: Sequence[str], scopes: Sequence[str]) -> list[Compared]:
+    """Return for each of ``scopes`` whether it lies inside one of ``other``, as ceilings of one session.
+
+    ``inside`` and ``outside`` (no call matches it and a scope of ``other``) are proven. That a scope outside
+    matches any call at all is not.
+    """
+    parents = [Scope.parse(text).to_record() for text in other]
+    compared = []
+    for text in scopes:
+        child = Scope.parse(text)
+        record = child.to_record()
+        verdict, part = 1, ""
+        # A scope that no call meets permits nothing, so it gives nothing more than any other.
+        if containment.overlaps(record, record) and not containment.unmet_need(child):
+            ((verdict, part),) = containment.compare(parents, [record], same_facts=True)
+        compared.append(Compared(text, _VERDICTS[verdict], part))
+    return compared
+
+
+def _answer(compared: Sequence[Compared]) -> str:
+    verdicts = {each.verdict for each in compared}
+    return next(answer for verdict, answer in _ANSWERS if verdict in verdicts)
+
+
+def _lines(compared: Sequence[Compared], sign: str) -> list[str]:
+    marks = {"outside": sign, "undecided": "?"}
+    return [
+        f"  {marks[each.verdict]} {printable(each.scope)} ({each.verdict}: {printable(each.part)})"
+        for each in compared
+        if each.verdict in marks
+    ]
