@@ -77,7 +77,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "jinja2": ("console.pages",),
     "markupsafe": ("console.pages",),
     "psycopg": ("carriers.postgres",),
-    "joserfc": ("server.identity",),
+    "joserfc": ("server.identity", "gateways.event_transmitter"),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")
