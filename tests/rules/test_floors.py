@@ -77,7 +77,12 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "jinja2": ("console.pages",),
     "markupsafe": ("console.pages",),
     "psycopg": ("carriers.postgres",),
-    "joserfc": ("server.identity", "server.keys.transaction_keys", "cli.demo.login_story"),
+    "joserfc": (
+        "server.identity",
+        "server.keys.transaction_keys",
+        "cli.demo.login_story",
+        "gateways.event_transmitter",
+    ),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

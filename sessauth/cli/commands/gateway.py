@@ -269,6 +269,61 @@ def security_events(
 
 
 @gateway.command(
+    "transmit-events", epilog=examples("gateway transmit-events --receivers receivers.toml --dir events")
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8183",
+    show_default=True,
+    help="HOST:PORT, or path of a Unix socket. A host that others reach needs --certificate.",
+)
+@click.option(
+    "--receivers", type=PATH, required=True, help="File of the receivers, and the transmitter's name."
+)
+@click.option("--dir", "folder", type=PATH, required=True, help="Folder of its keys and streams; it is made.")
+@click.option("--certificate", type=PATH, help="Certificate of this server, for TLS.")
+@click.option("--key", "key_file", type=PATH, help="Its key.")
+@log_option
+@with_settings
+def transmit_events(
+    settings: Settings,
+    /,
+    listen: str,
+    receivers: Path,
+    folder: Path,
+    certificate: Path | None,
+    key_file: Path | None,
+    log_level: str,
+) -> None:
+    """Tell other systems of ended sessions, by security events, until SIGTERM or Ctrl-C.
+
+    docs/how-to/transmit-events.md says how a receiver gets them.
+    """
+    from ...gateways.event_transmitter.app import TransmitterApp
+    from ...gateways.event_transmitter.receivers import TransmitterSettings
+    from ...gateways.event_transmitter.transmitter import EventTransmitter
+    from ...gateways.http_server import address_of, bind, release, server_of
+    from ...server import log
+
+    if (certificate is None) != (key_file is None):
+        raise UsageError("certificate: give key too")
+    log.configure(log_level.upper())
+    read = TransmitterSettings.read(receivers)
+    transmitter = EventTransmitter(read, folder, settings.client(), settings.clock)
+    bound = bind(listen, reachable=certificate is not None)
+    address = address_of(bound)
+    try:
+        server = server_of(TransmitterApp(transmitter), certificate=certificate, key=key_file)
+        transmitter.start()
+        served = {"listening": address, "issuer": read.issuer, "server": settings.address()}
+        settings.show(served, fields([*served.items()]))
+        _run(server, bound)
+    finally:
+        transmitter.close()
+        release(bound, address)
+
+
+@gateway.command(
     epilog=examples("gateway extmcp --listen 127.0.0.1:9001 --audience tools --catalogue files.json")
 )
 @click.option(
