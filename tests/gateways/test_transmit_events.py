@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from sessauth.client import Client
 from sessauth.clock import SystemClock
 from sessauth.errors import ConfigError
-from sessauth.gateways.event_transmitter import app
+from sessauth.gateways.event_transmitter import app, push
 from sessauth.gateways.event_transmitter.receivers import TransmitterSettings
 from sessauth.gateways.event_transmitter.stream import PUSH
 from sessauth.gateways.event_transmitter.transmitter import EventTransmitter
 from tests.server.test_login_sessions import Provider, clock, corp, opened
+from tests.support.cases import CASES
 from tests.support.event_receiver import (
     REVOKED,
     UPDATED,
@@ -29,6 +35,7 @@ from tests.support.event_receiver import (
     receivers_file,
 )
 from tests.support.identity_tokens import ISSUER
+from tests.support.interop_server import free_port
 from tests.support.service import Service, running, wait_until
 
 __all__ = ["clock", "corp"]
@@ -74,7 +81,7 @@ def received(receiver: PollingReceiver, count: int) -> bool:
 
 
 def test_an_end_is_told(corp: Provider, tmp_path: Path) -> None:
-    """Of a login and of a session below it with its user, and of others by their subject."""
+    """Names the user of a login, also for a session below it; and others by their subject."""
     with watched(corp, tmp_path, siem={}) as each:
         receiver = each.transmitting.receiver("siem")
         receiver.create()
@@ -151,7 +158,7 @@ def test_terms_of_a_receiver_choose_events(corp: Provider, tmp_path: Path) -> No
 
 
 def test_a_poll(corp: Provider, tmp_path: Path) -> None:
-    """As many as asked for; what is acknowledged, or refused for good, does not come again."""
+    """A poll returns as many as asked for; what is acknowledged, or refused for good, does not come again."""
     with watched(corp, tmp_path, siem={}) as each:
         receiver = each.transmitting.receiver("siem")
         receiver.create()
@@ -328,7 +335,7 @@ def test_a_stream_is_managed(corp: Provider, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_transmitter_goes_on_where_it_was(corp: Provider, tmp_path: Path) -> None:
-    """What was not acknowledged comes again, by the same id, also after a change of the key."""
+    """Events that were not acknowledged come again, by the same id, also after a change of the key."""
     with watched(corp, tmp_path, siem={}) as each:
         receiver, transmitter = each.transmitting.receiver("siem"), each.transmitting
         receiver.create()
@@ -352,7 +359,7 @@ def test_a_transmitter_goes_on_where_it_was(corp: Provider, tmp_path: Path) -> N
 
 
 def test_lost_events_are_told_again(corp: Provider, tmp_path: Path) -> None:
-    """Of a log that no longer has them: that they were lost, and each session that is over."""
+    """The receiver is told that events were lost, and of each session that is over."""
     with watched(corp, tmp_path, siem={}) as each:
         control = each.service.control
         assert control is not None
@@ -429,3 +436,141 @@ def test_one_program_at_a_time(corp: Provider, tmp_path: Path) -> None:
         settings = TransmitterSettings.read(each.transmitting.file)
         with pytest.raises(ConfigError, match="another program uses"):
             EventTransmitter(settings, tmp_path / "events", each.auditor, SystemClock())
+
+
+class PushedTo:
+    """A receiver of pushes: it answers as it is told, and then with 202."""
+
+    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+        """Answer the first pushes so."""
+        self.answers = list(answers)
+        self.tokens: list[str] = []
+        self.headers: list[Any] = []
+        taken = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                taken.tokens.append(self.rfile.read(int(self.headers["content-length"])).decode())
+                taken.headers.append(self.headers)
+                status, headers, body = taken.answers.pop(0) if taken.answers else (202, {}, b"")
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_port}/events"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def pushed(
+    corp: Provider, folder: Path, taken: PushedTo, **terms: Any
+) -> Iterator[tuple[Watched, PollingReceiver]]:
+    """Run a transmitter that pushes the events of one stream."""
+    stated = {"push": [taken.address], "networks": ["127.0.0.0/8"], **terms}
+    with closing(taken), watched(corp, folder, siem=stated) as each:
+        receiver = each.transmitting.receiver("siem")
+        delivery = {"method": PUSH, "endpoint_url": taken.address, "authorization_header": "Bearer of-siem"}
+        receiver.create(delivery=delivery)
+        yield each, receiver
+
+
+def test_events_are_pushed_until_they_are_taken(
+    corp: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure, and a receiver that is busy, get the same event again; what is refused for good does not."""
+    monkeypatch.setattr(push, "FIRST_PAUSE_SECONDS", 0.01)
+    refused = b'{"err": "invalid_request", "description": "no"}'
+    taken = PushedTo((500, {}, b""), (429, {"retry-after": "0"}, b""), (400, {}, refused))
+    with pushed(corp, tmp_path, taken) as (each, receiver):
+        sessions = [each.open() for _ in range(3)]
+        for session in sessions:
+            each.operator.end(session.id)
+        assert wait_until(lambda: len(taken.tokens) == 5)
+        ids = [receiver.claims(token)["sub_id"]["session"]["id"] for token in taken.tokens]
+        first, second, third = (session.id.hex() for session in sessions)
+        assert ids == [first, first, first, second, third]
+        assert len(set(taken.tokens[:3])) == 1
+        assert taken.headers[0]["content-type"] == "application/secevent+jwt"
+        assert taken.headers[0]["authorization"] == "Bearer of-siem"
+
+
+@pytest.mark.parametrize("networks", [[], ["10.0.0.0/8"]])
+def test_a_host_of_no_permitted_network_is_not_connected_to(
+    corp: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, networks: list[str], caplog: Any
+) -> None:
+    """A name of the allow-list that leads to a private address gets nothing."""
+    monkeypatch.setattr(push, "FIRST_PAUSE_SECONDS", 0.01)
+    taken = PushedTo()
+    with pushed(corp, tmp_path, taken, networks=networks) as (each, _):
+        each.operator.end(each.open().id)
+        assert wait_until(lambda: "is of no public network" in caplog.text)
+        assert taken.tokens == []
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_the_program_is_killed(corp: Provider, tmp_path: Path) -> None:
+    """Killed again and again between events and acknowledgements: each end comes, by one id."""
+    with running(corp.clock, identity_providers=[corp.settings]) as service:
+        home = service.made.state_dir.parent
+        operator = Client(str(service.made.socket), credential_file=service.made.credential_file)
+        credential = tmp_path / "events.credential"
+        credential.touch(0o600)
+        credential.write_text(service.add("events", "auditor").credential)
+        address = f"127.0.0.1:{free_port()}"
+        file, tokens = receivers_file(tmp_path, f"http://{address}", {"siem": {}})
+        command = [sys.executable, "-m", "sessauth.cli.main", "--home", str(home)]
+        command += ["--credential-file", str(credential), "gateway", "transmit-events", "--listen", address]
+        command += ["--receivers", str(file), "--dir", str(tmp_path / "events")]
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"http://{address}/jwks.json", trust_env=False).is_success
+            except httpx.TransportError:
+                return False
+
+        ended: list[str] = []
+        known: dict[str, str] = {}
+        receiver = None
+        for turn in range(max(5, CASES // 1_000)):
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+                try:
+                    assert wait_until(answers)
+                    if receiver is None:
+                        receiver = PollingReceiver(
+                            f"http://{address}", tokens["siem"], "https://siem.example"
+                        )
+                        receiver.create()
+                    for _ in range(4):
+                        session = operator.open_session(subject="agent:reader", ceiling=CEILING)
+                        operator.end(session.id)
+                        ended.append(session.id.hex())
+                    assert received(receiver, len(ended) - turn % 3)
+                    for jti, claims in receiver.events.items():
+                        name = claims["sub_id"]["session"]["id"]
+                        assert known.setdefault(name, jti) == jti
+                    # Some are acknowledged, and the answer to that is not waited for by the kill.
+                    receiver.poll(list(receiver.poll())[: turn % 4])
+                finally:
+                    program.kill()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+            try:
+                assert wait_until(answers) and receiver is not None
+                assert received(receiver, len(ended))
+                receiver.drain()
+            finally:
+                program.kill()
+        receiver.close()
+        operator.close()
+        # Ends come in their order; a repeat is no other event.
+        assert receiver.revoked() == ended

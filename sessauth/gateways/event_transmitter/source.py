@@ -39,7 +39,7 @@ class StreamSource(threading.Thread):
         super().__init__(name=f"sessauth-events-{stream.terms.stream_id[:8]}", daemon=True)
         self._stream, self._receiver, self._issuer = stream, receiver, issuer
         self._client, self._clock = client, clock
-        # Reading goes on from here; the place of the stream is behind it.
+        # Reading goes on from here; the place of the stream is earlier.
         self._read = stream.place
 
     def run(self) -> None:
@@ -94,10 +94,12 @@ class StreamSource(threading.Thread):
         if is_news and self._stream.terms.is_wanted:
             words = ("suspended: " if event.kind is EventKind.SUSPENDED else "") + event.reason
             session = self._session(event.session_id)
-            self._tell(event.session_id, session, event.subject, place, event.at_ms, words, event.cause)
+            self._announce(event.session_id, session, event.subject, place, event.at_ms, words, event.cause)
             if self._receiver.descendants and not self._receiver.logins_only:
                 for each in self._below(event.session_id):
-                    self._tell(each.id, each, each.subject, place, event.at_ms, words, EndCause.PARENT_ENDED)
+                    self._announce(
+                        each.id, each, each.subject, place, event.at_ms, words, EndCause.PARENT_ENDED
+                    )
         self._read = place
         self._stream.reach(place)
 
@@ -118,7 +120,7 @@ class StreamSource(threading.Thread):
                 is_own = not session.inherited_from and session.end_cause is not EndCause.PARENT_ENDED
                 if is_own or self._receiver.descendants:
                     at = StreamPlace(session.revision, place.incarnation)
-                    self._tell(
+                    self._announce(
                         session.id, session, session.subject, at, session.ended_at_ms or now_ms,
                         session.reason, session.end_cause,
                     )  # fmt: skip
@@ -152,7 +154,7 @@ class StreamSource(threading.Thread):
         except NotFound:
             return None
 
-    def _tell(
+    def _announce(
         self,
         session_id: bytes,
         session: Session | None,

@@ -139,7 +139,7 @@ class EventStreamState:
             return True
 
     def verify(self, jti: str, claims: Mapping[str, Any]) -> None:
-        """Have a verification event wait behind all others; it replaces the one before."""
+        """Have a verification event wait after all others; it replaces the one before."""
         with self.changed:
             if self._verification is not None:
                 self._settle(self._verification)
