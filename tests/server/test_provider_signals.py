@@ -97,6 +97,20 @@ def test_a_logout_ends_the_login_and_all_below_it(
     assert opened(desk, corp.token(sid="s2")).parent_id == other.parent_id
 
 
+@pytest.mark.parametrize(("typ", "exp"), [("JWT", None), ("logout+jwt", 120)], ids=["older", "newer"])
+def test_logout_tokens_of_keycloak(
+    desk: Client, operator: Client, carrier: Client, corp: Provider, typ: str, exp: int | None
+) -> None:
+    """They name user and login, and may say that offline tokens go too; older ones have no ``exp``."""
+    at = corp.clock.now_ms() // 1000
+    agent, other = opened(desk, corp.token()), opened(desk, corp.token(sid="s2"))
+    events: dict[str, object] = {EVENT: {}, "revoke_offline_access": True}
+    statement = logout(corp, typ=typ, sub="ann", events=events, exp=None if exp is None else at + exp)
+    assert carrier.report_logout("corp", statement).ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    assert status(operator, other.id) is SessionStatus.ACTIVE
+
+
 def test_a_logout_before_the_first_token(desk: Client, carrier: Client, corp: Provider) -> None:
     """Nothing is there to end, and the token that comes later is refused all the same."""
     assert carrier.report_logout("corp", logout(corp)).ended == 0
@@ -222,7 +236,8 @@ BAD_LOGOUTS: list[tuple[dict[str, Any], str]] = [
     ({"jti": None}, "IDENTITY_MALFORMED"),
     ({"iat": None}, "IDENTITY_EXPIRED"),
     ({"iat": "now"}, "IDENTITY_MALFORMED"),
-    ({"exp": None}, "IDENTITY_EXPIRED"),
+    ({"exp": 5}, "IDENTITY_EXPIRED"),
+    ({"exp": "soon"}, "IDENTITY_MALFORMED"),
     ({"ago_s": 130}, "IDENTITY_EXPIRED"),
     ({"ago_s": -60}, "IDENTITY_EXPIRED"),
     ({"iss": "https://other.example"}, "IDENTITY_UNTRUSTED"),
