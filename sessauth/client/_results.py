@@ -64,7 +64,8 @@ MAX_SELECTED: Final = 1000
 class EndedLogins:
     """The numbers of sessions of logins that were ended, suspended and resumed, each with all below it.
 
-    It holds from ``revision`` on. Tokens of logins up to ``up_to_ms`` are refused, in ms since 1970; 0 where
+    ``narrowed`` is the number of those whose ceiling or facts a change of claims changed. It holds from
+    ``revision`` on. Tokens of logins up to ``up_to_ms`` are refused, in ms since 1970; 0 where
     a provider's statement says when.
     """
 
@@ -73,6 +74,7 @@ class EndedLogins:
     up_to_ms: int = 0
     suspended: int = 0
     resumed: int = 0
+    narrowed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,7 +307,7 @@ class LoginCut(Record):
     They are those of a ``subject`` (the provider's ``sub``), of a ``sid``, or without both of the ``issuer``.
     ``without_sid``: of the subject those alone that have no ``sid``. Logins up to ``up_to_ms`` don't count.
     Each pair of moments says when something began to be so and when it last ceased to be. ``place`` is the
-    latest one in the queue of cuts.
+    latest one in the queue of cuts. What a token says that was issued up to ``claims_ms`` no longer holds.
     """
 
     issuer: str
@@ -326,6 +326,7 @@ class LoginCut(Record):
     compliant_ms: int = 0
     high_risk_ms: int = 0
     low_risk_ms: int = 0
+    claims_ms: int = 0
 
     @property
     def is_disabled(self) -> bool:
@@ -346,6 +347,7 @@ MOMENTS: Final = (
     "compliant_ms",
     "high_risk_ms",
     "low_risk_ms",
+    "claims_ms",
 )
 """The moments of a :class:`LoginCut`."""
 

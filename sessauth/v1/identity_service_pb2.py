@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/identity_service.proto\x12\x0bsessauth.v1\"\x9b\x01\n\x13ReportSignalRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x16\n\x0clogout_token\x18\x02 \x01(\tH\x00\x12\x33\n\nrevocation\x18\x03 \x01(\x0b\x32\x1d.sessauth.v1.GlobalRevocationH\x00\x12\x18\n\x0esecurity_event\x18\x04 \x01(\tH\x00\x42\x0b\n\tstatement\"0\n\x10GlobalRevocation\x12\x0e\n\x06\x62\x65\x61rer\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"[\n\x14ReportSignalResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x04\x12\x11\n\tsuspended\x18\x03 \x01(\x04\x12\x0f\n\x07resumed\x18\x04 \x01(\x04\"$\n\x10\x41skStreamRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\"\"\n\x11\x41skStreamResponse\x12\r\n\x05state\x18\x01 \x01(\t\"b\n\x10\x43utLoginsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0b\n\x03sid\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x65nable\x18\x05 \x01(\x08\"F\n\x11\x43utLoginsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x04\x12\x10\n\x08up_to_ms\x18\x03 \x01(\x04\"\x1a\n\x18GetIdentityStatusRequest\"Y\n\x19GetIdentityStatusResponse\x12.\n\tproviders\x18\x01 \x03(\x0b\x32\x1b.sessauth.v1.ProviderStatus\x12\x0c\n\x04\x63uts\x18\x02 \x01(\x04\"\x98\x01\n\x0eProviderStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x18\n\x0bkeys_age_ms\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06logins\x18\x04 \x01(\x04\x12.\n\x06stream\x18\x05 \x01(\x0b\x32\x1e.sessauth.v1.EventStreamStatusB\x0e\n\x0c_keys_age_ms\"t\n\x11\x45ventStreamStatus\x12\x0e\n\x06\x61ge_ms\x18\x01 \x01(\x04\x12\x0e\n\x06proven\x18\x02 \x01(\x08\x12\x0e\n\x06silent\x18\x03 \x01(\x08\x12\x0b\n\x03gap\x18\x04 \x01(\x08\x12\x12\n\non_silence\x18\x05 \x01(\t\x12\x0e\n\x06on_gap\x18\x06 \x01(\t2\xe2\x02\n\x0fIdentityService\x12S\n\x0cReportSignal\x12 .sessauth.v1.ReportSignalRequest\x1a!.sessauth.v1.ReportSignalResponse\x12J\n\tAskStream\x12\x1d.sessauth.v1.AskStreamRequest\x1a\x1e.sessauth.v1.AskStreamResponse\x12J\n\tCutLogins\x12\x1d.sessauth.v1.CutLoginsRequest\x1a\x1e.sessauth.v1.CutLoginsResponse\x12\x62\n\x11GetIdentityStatus\x12%.sessauth.v1.GetIdentityStatusRequest\x1a&.sessauth.v1.GetIdentityStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/identity_service.proto\x12\x0bsessauth.v1\"\x9b\x01\n\x13ReportSignalRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x16\n\x0clogout_token\x18\x02 \x01(\tH\x00\x12\x33\n\nrevocation\x18\x03 \x01(\x0b\x32\x1d.sessauth.v1.GlobalRevocationH\x00\x12\x18\n\x0esecurity_event\x18\x04 \x01(\tH\x00\x42\x0b\n\tstatement\"0\n\x10GlobalRevocation\x12\x0e\n\x06\x62\x65\x61rer\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"m\n\x14ReportSignalResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x04\x12\x11\n\tsuspended\x18\x03 \x01(\x04\x12\x0f\n\x07resumed\x18\x04 \x01(\x04\x12\x10\n\x08narrowed\x18\x05 \x01(\x04\"$\n\x10\x41skStreamRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\"\"\n\x11\x41skStreamResponse\x12\r\n\x05state\x18\x01 \x01(\t\"b\n\x10\x43utLoginsRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0b\n\x03sid\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x65nable\x18\x05 \x01(\x08\"F\n\x11\x43utLoginsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x04\x12\x10\n\x08up_to_ms\x18\x03 \x01(\x04\"\x1a\n\x18GetIdentityStatusRequest\"Y\n\x19GetIdentityStatusResponse\x12.\n\tproviders\x18\x01 \x03(\x0b\x32\x1b.sessauth.v1.ProviderStatus\x12\x0c\n\x04\x63uts\x18\x02 \x01(\x04\"\x98\x01\n\x0eProviderStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\x12\x18\n\x0bkeys_age_ms\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06logins\x18\x04 \x01(\x04\x12.\n\x06stream\x18\x05 \x01(\x0b\x32\x1e.sessauth.v1.EventStreamStatusB\x0e\n\x0c_keys_age_ms\"t\n\x11\x45ventStreamStatus\x12\x0e\n\x06\x61ge_ms\x18\x01 \x01(\x04\x12\x0e\n\x06proven\x18\x02 \x01(\x08\x12\x0e\n\x06silent\x18\x03 \x01(\x08\x12\x0b\n\x03gap\x18\x04 \x01(\x08\x12\x12\n\non_silence\x18\x05 \x01(\t\x12\x0e\n\x06on_gap\x18\x06 \x01(\t2\xe2\x02\n\x0fIdentityService\x12S\n\x0cReportSignal\x12 .sessauth.v1.ReportSignalRequest\x1a!.sessauth.v1.ReportSignalResponse\x12J\n\tAskStream\x12\x1d.sessauth.v1.AskStreamRequest\x1a\x1e.sessauth.v1.AskStreamResponse\x12J\n\tCutLogins\x12\x1d.sessauth.v1.CutLoginsRequest\x1a\x1e.sessauth.v1.CutLoginsResponse\x12\x62\n\x11GetIdentityStatus\x12%.sessauth.v1.GetIdentityStatusRequest\x1a&.sessauth.v1.GetIdentityStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,23 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GLOBALREVOCATION']._serialized_start=209
   _globals['_GLOBALREVOCATION']._serialized_end=257
   _globals['_REPORTSIGNALRESPONSE']._serialized_start=259
-  _globals['_REPORTSIGNALRESPONSE']._serialized_end=350
-  _globals['_ASKSTREAMREQUEST']._serialized_start=352
-  _globals['_ASKSTREAMREQUEST']._serialized_end=388
-  _globals['_ASKSTREAMRESPONSE']._serialized_start=390
-  _globals['_ASKSTREAMRESPONSE']._serialized_end=424
-  _globals['_CUTLOGINSREQUEST']._serialized_start=426
-  _globals['_CUTLOGINSREQUEST']._serialized_end=524
-  _globals['_CUTLOGINSRESPONSE']._serialized_start=526
-  _globals['_CUTLOGINSRESPONSE']._serialized_end=596
-  _globals['_GETIDENTITYSTATUSREQUEST']._serialized_start=598
-  _globals['_GETIDENTITYSTATUSREQUEST']._serialized_end=624
-  _globals['_GETIDENTITYSTATUSRESPONSE']._serialized_start=626
-  _globals['_GETIDENTITYSTATUSRESPONSE']._serialized_end=715
-  _globals['_PROVIDERSTATUS']._serialized_start=718
-  _globals['_PROVIDERSTATUS']._serialized_end=870
-  _globals['_EVENTSTREAMSTATUS']._serialized_start=872
-  _globals['_EVENTSTREAMSTATUS']._serialized_end=988
-  _globals['_IDENTITYSERVICE']._serialized_start=991
-  _globals['_IDENTITYSERVICE']._serialized_end=1345
+  _globals['_REPORTSIGNALRESPONSE']._serialized_end=368
+  _globals['_ASKSTREAMREQUEST']._serialized_start=370
+  _globals['_ASKSTREAMREQUEST']._serialized_end=406
+  _globals['_ASKSTREAMRESPONSE']._serialized_start=408
+  _globals['_ASKSTREAMRESPONSE']._serialized_end=442
+  _globals['_CUTLOGINSREQUEST']._serialized_start=444
+  _globals['_CUTLOGINSREQUEST']._serialized_end=542
+  _globals['_CUTLOGINSRESPONSE']._serialized_start=544
+  _globals['_CUTLOGINSRESPONSE']._serialized_end=614
+  _globals['_GETIDENTITYSTATUSREQUEST']._serialized_start=616
+  _globals['_GETIDENTITYSTATUSREQUEST']._serialized_end=642
+  _globals['_GETIDENTITYSTATUSRESPONSE']._serialized_start=644
+  _globals['_GETIDENTITYSTATUSRESPONSE']._serialized_end=733
+  _globals['_PROVIDERSTATUS']._serialized_start=736
+  _globals['_PROVIDERSTATUS']._serialized_end=888
+  _globals['_EVENTSTREAMSTATUS']._serialized_start=890
+  _globals['_EVENTSTREAMSTATUS']._serialized_end=1006
+  _globals['_IDENTITYSERVICE']._serialized_start=1009
+  _globals['_IDENTITYSERVICE']._serialized_end=1363
 # @@protoc_insertion_point(module_scope)

@@ -27,16 +27,18 @@ class GlobalRevocation(_message.Message):
     def __init__(self, bearer: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class ReportSignalResponse(_message.Message):
-    __slots__ = ("revision", "ended", "suspended", "resumed")
+    __slots__ = ("revision", "ended", "suspended", "resumed", "narrowed")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     SUSPENDED_FIELD_NUMBER: _ClassVar[int]
     RESUMED_FIELD_NUMBER: _ClassVar[int]
+    NARROWED_FIELD_NUMBER: _ClassVar[int]
     revision: int
     ended: int
     suspended: int
     resumed: int
-    def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., suspended: _Optional[int] = ..., resumed: _Optional[int] = ...) -> None: ...
+    narrowed: int
+    def __init__(self, revision: _Optional[int] = ..., ended: _Optional[int] = ..., suspended: _Optional[int] = ..., resumed: _Optional[int] = ..., narrowed: _Optional[int] = ...) -> None: ...
 
 class AskStreamRequest(_message.Message):
     __slots__ = ("provider",)

@@ -544,7 +544,7 @@ class BanSessions(_message.Message):
     def __init__(self, selector: _Optional[_Union[SessionSelector, _Mapping]] = ..., for_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CutLogins(_message.Message):
-    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_ms", "reason", "without_sid", "disabled_ms", "enabled_ms", "noncompliant_ms", "compliant_ms", "high_risk_ms", "low_risk_ms")
+    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_ms", "reason", "without_sid", "disabled_ms", "enabled_ms", "noncompliant_ms", "compliant_ms", "high_risk_ms", "low_risk_ms", "claims_ms")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     SID_FIELD_NUMBER: _ClassVar[int]
@@ -558,6 +558,7 @@ class CutLogins(_message.Message):
     COMPLIANT_MS_FIELD_NUMBER: _ClassVar[int]
     HIGH_RISK_MS_FIELD_NUMBER: _ClassVar[int]
     LOW_RISK_MS_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_MS_FIELD_NUMBER: _ClassVar[int]
     issuer: str
     subject: str
     sid: str
@@ -571,10 +572,11 @@ class CutLogins(_message.Message):
     compliant_ms: int
     high_risk_ms: int
     low_risk_ms: int
-    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_ms: _Optional[int] = ..., reason: _Optional[str] = ..., without_sid: bool = ..., disabled_ms: _Optional[int] = ..., enabled_ms: _Optional[int] = ..., noncompliant_ms: _Optional[int] = ..., compliant_ms: _Optional[int] = ..., high_risk_ms: _Optional[int] = ..., low_risk_ms: _Optional[int] = ...) -> None: ...
+    claims_ms: int
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_ms: _Optional[int] = ..., reason: _Optional[str] = ..., without_sid: bool = ..., disabled_ms: _Optional[int] = ..., enabled_ms: _Optional[int] = ..., noncompliant_ms: _Optional[int] = ..., compliant_ms: _Optional[int] = ..., high_risk_ms: _Optional[int] = ..., low_risk_ms: _Optional[int] = ..., claims_ms: _Optional[int] = ...) -> None: ...
 
 class LoginCut(_message.Message):
-    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_until_ms", "reason", "cut_by", "cut_at_ms", "place", "without_sid", "disabled_ms", "enabled_ms", "noncompliant_ms", "compliant_ms", "high_risk_ms", "low_risk_ms")
+    __slots__ = ("issuer", "subject", "sid", "up_to_ms", "keep_until_ms", "reason", "cut_by", "cut_at_ms", "place", "without_sid", "disabled_ms", "enabled_ms", "noncompliant_ms", "compliant_ms", "high_risk_ms", "low_risk_ms", "claims_ms")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     SID_FIELD_NUMBER: _ClassVar[int]
@@ -591,6 +593,7 @@ class LoginCut(_message.Message):
     COMPLIANT_MS_FIELD_NUMBER: _ClassVar[int]
     HIGH_RISK_MS_FIELD_NUMBER: _ClassVar[int]
     LOW_RISK_MS_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_MS_FIELD_NUMBER: _ClassVar[int]
     issuer: str
     subject: str
     sid: str
@@ -607,7 +610,8 @@ class LoginCut(_message.Message):
     compliant_ms: int
     high_risk_ms: int
     low_risk_ms: int
-    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_until_ms: _Optional[int] = ..., reason: _Optional[str] = ..., cut_by: _Optional[str] = ..., cut_at_ms: _Optional[int] = ..., place: _Optional[int] = ..., without_sid: bool = ..., disabled_ms: _Optional[int] = ..., enabled_ms: _Optional[int] = ..., noncompliant_ms: _Optional[int] = ..., compliant_ms: _Optional[int] = ..., high_risk_ms: _Optional[int] = ..., low_risk_ms: _Optional[int] = ...) -> None: ...
+    claims_ms: int
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., sid: _Optional[str] = ..., up_to_ms: _Optional[int] = ..., keep_until_ms: _Optional[int] = ..., reason: _Optional[str] = ..., cut_by: _Optional[str] = ..., cut_at_ms: _Optional[int] = ..., place: _Optional[int] = ..., without_sid: bool = ..., disabled_ms: _Optional[int] = ..., enabled_ms: _Optional[int] = ..., noncompliant_ms: _Optional[int] = ..., compliant_ms: _Optional[int] = ..., high_risk_ms: _Optional[int] = ..., low_risk_ms: _Optional[int] = ..., claims_ms: _Optional[int] = ...) -> None: ...
 
 class SessionBan(_message.Message):
     __slots__ = ("selector", "until_ms", "reason", "set_by", "set_at_ms")

@@ -274,7 +274,7 @@ class History:
         ended, more = 0, True
         while more:
             part = self.service.apply(signal, "over", self.rng.choice(("one", "two"))).result(10)
-            ended, more = ended + len(part.session_ids), part.more
+            ended, more = ended + sum(part.changed.values()), part.more
             if more and self.rng.random() < 0.3:
                 self.restart()
         return ended

@@ -77,8 +77,8 @@ def send(carrier: Client, corp: Provider) -> Sender:
         (f"{RISC}sessions-revoked", {}),
         (f"{RISC}credential-compromise", {}),
         (f"{CAEP}credential-change", {"change_type": "revoke"}),
-        (f"{CAEP}token-claims-change", {"claims": {"groups": []}}),
-        (f"{CAEP}assurance-level-change", {}),
+        (f"{CAEP}token-claims-change", {"claims": "groups"}),
+        (f"{CAEP}assurance-level-change", {"change_direction": "decrease"}),
     ],
 )
 def test_events_that_end_logins(
@@ -101,6 +101,9 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any]]] = [
     (f"{CAEP}credential-change", {"change_type": ["revoke"]}),
     (f"{CAEP}risk-level-change", {"current_level": "MEDIUM"}),
     (f"{CAEP}session-presented", {}),
+    (f"{CAEP}token-claims-change", {"claims": {"phone_number": "1"}}),
+    (f"{CAEP}token-claims-change", {"claims": {"groups": ["support", "new"], "acr": "2", "tid": "t1"}}),
+    (f"{CAEP}assurance-level-change", {"change_direction": "increase"}),
     ("https://schemas.openid.net/secevent/ssf/event-type/verification", {"state": "x"}),
     ("urn:example:other\n", {}),
 ]
@@ -113,7 +116,7 @@ def test_events_without_effect_are_taken(
     agent = opened(desk, corp.token())
     for kind, content in WITHOUT_EFFECT:
         answer = send(kind, content=content)
-        assert (answer.ended, answer.suspended, answer.resumed) == (0, 0, 0), kind
+        assert (answer.ended, answer.suspended, answer.resumed, answer.narrowed) == (0, 0, 0, 0), kind
     assert status(operator, agent.id) is SessionStatus.ACTIVE
 
 

@@ -381,6 +381,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (11, "compliant_ms", "uint64", False, False, ""),
         (12, "high_risk_ms", "uint64", False, False, ""),
         (13, "low_risk_ms", "uint64", False, False, ""),
+        (14, "claims_ms", "uint64", False, False, ""),
     ),
     "LoginCut": (
         (1, "issuer", "string", False, False, ""),
@@ -399,6 +400,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (14, "compliant_ms", "uint64", False, False, ""),
         (15, "high_risk_ms", "uint64", False, False, ""),
         (16, "low_risk_ms", "uint64", False, False, ""),
+        (17, "claims_ms", "uint64", False, False, ""),
     ),
     "SessionBan": (
         (1, "selector", "message", False, False, "SessionSelector"),

@@ -5,6 +5,7 @@ Each is made in the commit that moves the moments, so a login that opens meanwhi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,16 @@ from itertools import islice
 from typing import Final
 
 from ...clock import utc_text
+from ...errors import Rejected
 from ...model.change import (
     Change,
     cut_logins,
     end_session,
+    narrow_session,
     once_change_id,
     resume_session,
     suspend_session,
+    update_facts,
 )
 from ...model.session import Session, SessionStatus
 from ...state import layout
@@ -26,8 +30,9 @@ from ...state.lmdb.effective_status import effective_status
 from ...state.lmdb.rows import TxnRows
 from ...state.lmdb.terms import LIVING, ids_after, terms_of
 from ...state.rules.effects import Rows
-from ...state.rules.logins import login_cut
+from ...state.rules.logins import claims_changed_ms, login_cut
 from ...state.writer.group import Group
+from .mapping import ChangedTerms, changed_terms
 from .providers import IdentityProvider
 from .statements import SUSPENDING, LoginEffect, Named, Signal
 
@@ -51,9 +56,9 @@ _COUNTED_AT_ONCE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class AppliedPart:
-    """The ids of logins' sessions that a commit changed, its revision, and whether there are more."""
+    """Logins' sessions that a commit changed, counted by effect; its revision; whether there are more."""
 
-    session_ids: tuple[bytes, ...]
+    changed: Mapping[LoginEffect, int]
     revision: int
     more: bool
 
@@ -81,25 +86,69 @@ def apply_signal(group: Group, signal: Signal, reason: str, actor: str, *, goes_
             )
             group.submit(change).raise_if_rejected()
             is_new = True
-    make = _CHANGES.get(signal.effect)
-    # A repeat ends what is left, and leaves alone what an operator resumed since.
-    if make is None or not (is_new or signal.effect is LoginEffect.END):
-        return AppliedPart((), group.rows.current.revision, more=False)
+    # A repeat ends and narrows what is left, and leaves alone what an operator resumed since.
+    repeats = signal.effect in (LoginEffect.END, LoginEffect.NARROW)
+    if signal.effect is LoginEffect.NOTHING or not (is_new or repeats):
+        return AppliedPart({}, group.rows.current.revision, more=False)
     found = list(islice(_changed_by(group, signal), CHANGES_A_COMMIT + 1))
-    return _changed(group, found, make, reason, actor)
+    return _changed(group, found, partial(_apply, signal=signal, reason=reason, actor=actor))
 
 
-def _changed(
-    group: Group, found: Sequence[Session], make: Callable[..., Change], reason: str, actor: str
-) -> AppliedPart:
+def _changed(group: Group, found: Sequence[Session], apply: _Apply) -> AppliedPart:
     """Change the first of the sessions that were found."""
-    ids = tuple(session.id for session in found[:CHANGES_A_COMMIT])
-    for session_id in ids:
-        group.submit(make(once_change_id(), session_id, reason, actor=actor)).raise_if_rejected()
-    return AppliedPart(ids, group.rows.current.revision, more=len(found) > len(ids))
+    first = found[:CHANGES_A_COMMIT]
+    counts = Counter(apply(group, session) for session in first)
+    return AppliedPart(counts, group.rows.current.revision, more=len(found) > len(first))
 
 
-_CHANGES: Final[Mapping[LoginEffect, Callable[..., Change]]] = {
+def _apply(group: Group, session: Session, *, signal: Signal, reason: str, actor: str) -> LoginEffect:
+    """Change a session as a signal says; return the effect that it had."""
+    if signal.effect is LoginEffect.NARROW and _narrow(group, session, signal, actor):
+        return LoginEffect.NARROW
+    effect = LoginEffect.END if signal.effect is LoginEffect.NARROW else signal.effect
+    return _move(group, session, effect=effect, reason=reason, actor=actor)
+
+
+def _move(group: Group, session: Session, *, effect: LoginEffect, reason: str, actor: str) -> LoginEffect:
+    """End, suspend or resume a session."""
+    change = _MOVES[effect](once_change_id(), session.id, reason, actor=actor)
+    group.submit(change).raise_if_rejected()
+    return effect
+
+
+def _narrow(group: Group, session: Session, signal: Signal, actor: str) -> bool:
+    """Take from a session what changed claims no longer give; return False if it has to end."""
+    terms = _changed_terms(group.rows, session, signal)
+    if terms is None:
+        return False
+    changes = []
+    if terms.ceiling:
+        changes.append(narrow_session(once_change_id(), session.id, terms.ceiling, actor=actor))
+    if terms.set_facts or terms.removed_facts:
+        facts = update_facts(
+            once_change_id(), session.id, set_facts=terms.set_facts, remove=terms.removed_facts, actor=actor
+        )
+        changes.append(facts)
+    try:
+        for change in changes:
+            group.require_applicable(change)
+    except Rejected:
+        # An operator's layers or facts leave no place.
+        return False
+    for change in changes:
+        group.submit(change).raise_if_rejected()
+    return True
+
+
+def _changed_terms(rows: Rows, session: Session, signal: Signal) -> ChangedTerms | None:
+    labels = session.labels
+    issuer, subject, sid = (labels.get(name, "") for name in (ISSUER_LABEL, SUBJECT_LABEL, SID_LABEL))
+    is_late = claims_changed_ms(rows, issuer, subject, sid) > signal.moment_ms
+    return changed_terms(signal.provider, signal.claims, session, is_late=is_late)
+
+
+_Apply = Callable[[Group, Session], LoginEffect]
+_MOVES: Final[Mapping[LoginEffect, Callable[..., Change]]] = {
     LoginEffect.END: end_session,
     LoginEffect.SUSPEND: suspend_session,
     LoginEffect.RESUME: resume_session,
@@ -142,6 +191,11 @@ def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> b
     By the moments as they are now: what is late changes nothing that a later statement settled.
     """
     provider = signal.provider
+    if signal.effect is LoginEffect.NARROW:
+        if not named.sid and session.labels.get(LOGIN_LABEL, "") > utc_text(signal.moment_ms):
+            return False
+        terms = _changed_terms(rows, session, signal)
+        return terms is None or bool(terms)
     if signal.effect is LoginEffect.END:
         cut = login_cut(rows, provider.issuer, named.subject, named.sid, without_sid=named.without_sid)
         logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
@@ -179,10 +233,11 @@ def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) ->
         return _is_resumable(group.rows, session, provider)
 
     found = filter(is_changed, _named_sessions(group, provider.issuer, Named()))
-    loses = end_session if ends else suspend_session
-    make = loses if silent else resume_session
+    loses = LoginEffect.END if ends else LoginEffect.SUSPEND
+    effect = loses if silent else LoginEffect.RESUME
     reason = f"{provider.name}: {SILENCE}"
-    return _changed(group, list(islice(found, CHANGES_A_COMMIT + 1)), make, reason, layout.SYSTEM_ACTOR)
+    move = partial(_move, effect=effect, reason=reason, actor=layout.SYSTEM_ACTOR)
+    return _changed(group, list(islice(found, CHANGES_A_COMMIT + 1)), move)
 
 
 def cut_gap(group: Group, provider: IdentityProvider, end_ms: int) -> AppliedPart:

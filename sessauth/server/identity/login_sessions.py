@@ -29,7 +29,7 @@ from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
 from ...state.rules.effects import Rows
-from ...state.rules.logins import cut_of_login, digest_of
+from ...state.rules.logins import claims_changed_ms, cut_of_login, digest_of
 from ...state.rules.validation import RuleViolation, is_contained
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
@@ -216,6 +216,12 @@ class LoginSessions:
             up_to, why = utc_text(gap_ms), gap_reason(identity.provider)
             raise _refused(IdentityFault.CUT, f"logins up to {up_to} are cut off ({why}); log in again")
         _require_not_cut(rows, identity)
+        changed_ms = claims_changed_ms(rows, identity.provider.issuer, identity.subject, identity.sid)
+        if identity.issued_at_ms <= changed_ms:
+            raise _refused(
+                IdentityFault.EXPIRED,
+                f"iat: {name} changed claims of the user at {utc_text(changed_ms)}; refresh the token",
+            )
 
     def logout(self, token: str, name: str) -> Signal:
         """Return what a logout token for the provider ``name`` says. Raises as :meth:`prove`."""
@@ -247,7 +253,7 @@ class LoginSessions:
             # The stream resumes them once it comes through again.
             signal = replace(signal, effect=LoginEffect.NOTHING)
         work = partial(apply_signal, signal=signal, reason=reason, actor=actor, goes_on=goes_on)
-        removes = signal.effect is not LoginEffect.RESUME
+        removes = signal.effect not in (LoginEffect.RESUME, LoginEffect.NARROW)
         return self._writer.decide(work, COMMIT_BYTES, only_removes_authority=removes)
 
     def require_token(self, subject: str, login: ProvenLogin | None) -> None:

@@ -47,12 +47,12 @@ EVENT_EFFECTS: Final[Mapping[str, tuple[str, ...]]] = {
             "account-purged",
             "account-disabled",
             "identifier-recycled",
-            "token-claims-change",
             "assurance-level-change",
         ),
         ("end", "ignore"),
     ),
     **dict.fromkeys(("device-compliance-change", "risk-level-change"), ("end", "suspend", "ignore")),
+    "token-claims-change": ("end", "narrow", "ignore"),
     "account-enabled": ("ignore",),
 }
 MAX_PROVIDERS: Final = 32

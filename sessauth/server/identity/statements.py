@@ -12,12 +12,13 @@ late, or in another order does nothing wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from ...errors import StateError
 from .key_sets import read_object
+from .mapping import names_claims
 from .providers import IdentityProvider
 from .tokens import (
     MAX_SKEW_MS,
@@ -48,6 +49,7 @@ class LoginEffect(StrEnum):
     END = "end"
     SUSPEND = "suspend"
     RESUME = "resume"
+    NARROW = "narrow"
     NOTHING = "nothing"
 
 
@@ -78,6 +80,8 @@ class Signal:
     state: str = ""
     # The status of a stream-updated event by which the stream stops; else empty.
     stopped: str = ""
+    # The new values of claims that changed; those that a token no longer has are None.
+    claims: Mapping[str, Any] = field(default_factory=dict)
 
 
 def logins_of(subject: str, sid: str) -> tuple[Named, ...]:
@@ -172,8 +176,7 @@ _EFFECTS: Final[Mapping[str, _Outcome]] = {
     f"{_RISC}identifier-recycled": _END,
     f"{_RISC}account-disabled": _DISABLED,
     f"{_RISC}account-enabled": _ENABLED,
-    # What the tokens said is no longer so: the next login states it again.
-    f"{_CAEP}token-claims-change": _END,
+    # No claim says how an assurance level maps to the terms of a login: the next one states it again.
     f"{_CAEP}assurance-level-change": _END,
 }
 # Events whose effect depends on a member: its name, and the effect by its value.
@@ -195,6 +198,8 @@ _BY_VALUE: Final[Mapping[str, tuple[str, Mapping[str, _Outcome]]]] = {
         },
     ),
 }
+_CLAIMS_CHANGE: Final = f"{_CAEP}token-claims-change"
+_NARROWED: Final[_Outcome] = (LoginEffect.NARROW, ("claims_ms",))
 SUSPENDING: Final = ("device-compliance-change", "risk-level-change")
 VERIFICATION: Final = "verification"
 STREAM_UPDATED: Final = "stream-updated"
@@ -203,7 +208,7 @@ OTHER: Final = "other"
 # Names of events, which are labels of a metric: whatever a provider sends, there are no more.
 _NAMES: Final = {
     event: event.rpartition("/")[2]
-    for event in (*_EFFECTS, *_BY_VALUE, f"{_SSF}{VERIFICATION}", f"{_SSF}{STREAM_UPDATED}")
+    for event in (*_EFFECTS, *_BY_VALUE, _CLAIMS_CHANGE, f"{_SSF}{VERIFICATION}", f"{_SSF}{STREAM_UPDATED}")
 }
 # Members of a complex subject that say which logins it is about.
 _MEMBERS: Final = ("user", "session")
@@ -236,13 +241,8 @@ def verify_event(
     ((event, content),) = events.items()
     if not isinstance(content, dict):
         raise malformed("events: the event must be an object")
-    effect, moments = _EFFECTS.get(event, _IGNORED)
-    if event in _BY_VALUE:
-        member, effects = _BY_VALUE[event]
-        stated = content.get(member)
-        effect, moments = effects.get(stated, _IGNORED) if isinstance(stated, str) else _IGNORED
     shown = _NAMES.get(event, OTHER)
-    effect, moments = _stated_outcome(provider.on.get(shown, ""), (effect, moments))
+    effect, moments = _stated_outcome(provider.on.get(shown, ""), _outcome(provider, event, content))
     named: tuple[Named, ...] = ()
     if moments:
         # Drafts had the subject inside of the event.
@@ -260,7 +260,25 @@ def verify_event(
         moments,
         state if isinstance(state, str) else "",
         status if isinstance(status, str) and status in _STOPPED else "",
+        content["claims"] if effect is LoginEffect.NARROW else {},
     )
+
+
+def _outcome(provider: IdentityProvider, event: str, content: Mapping[str, Any]) -> _Outcome:
+    """Return the effect of an event, and the moments that it moves."""
+    if event in _BY_VALUE:
+        member, effects = _BY_VALUE[event]
+        stated = content.get(member)
+        return effects.get(stated, _IGNORED) if isinstance(stated, str) else _IGNORED
+    if event == _CLAIMS_CHANGE:
+        claims = content.get("claims")
+        if not isinstance(claims, dict):
+            # Any of them may have changed.
+            return _END
+        return _NARROWED if names_claims(provider, claims) else _IGNORED
+    if content.get("change_direction") == "increase" and event.endswith("/assurance-level-change"):
+        return _IGNORED
+    return _EFFECTS.get(event, _IGNORED)
 
 
 def _stated_outcome(stated: str, outcome: _Outcome) -> _Outcome:
@@ -270,7 +288,8 @@ def _stated_outcome(stated: str, outcome: _Outcome) -> _Outcome:
         return outcome
     if stated == "ignore":
         return _IGNORED
-    return _END if stated == LoginEffect.END and effect is LoginEffect.SUSPEND else outcome
+    ends = stated == LoginEffect.END and effect in (LoginEffect.SUSPEND, LoginEffect.NARROW)
+    return _END if ends else outcome
 
 
 def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:

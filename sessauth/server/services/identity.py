@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,7 +35,12 @@ UNMATCHED: Final = "UNMATCHED"
 RECEIVED: Final = "RECEIVED"
 # The event of a statement that is refused: nothing of it is believed.
 _UNVERIFIED: Final = {"logout_token": LOGOUT, "revocation": REVOCATION}
-_COUNTS: Final = {LoginEffect.END: "ended", LoginEffect.SUSPEND: "suspended", LoginEffect.RESUME: "resumed"}
+_COUNTS: Final = {
+    LoginEffect.END: "ended",
+    LoginEffect.SUSPEND: "suspended",
+    LoginEffect.RESUME: "resumed",
+    LoginEffect.NARROW: "narrowed",
+}
 
 
 @dataclass(eq=False)
@@ -65,10 +71,9 @@ class IdentityService(Service):
             self.logins.count_signal(request.provider, kind, word_of(error))
             raise
         self.logins.count_signal(request.provider, kind, _outcome(signal))
-        response = pb.ReportSignalResponse(revision=revision)
-        if signal.effect in _COUNTS:
-            setattr(response, _COUNTS[signal.effect], changed)
-        return response
+        return pb.ReportSignalResponse(
+            revision=revision, **{_COUNTS[effect]: number for effect, number in changed.items()}
+        )
 
     def _signal(self, request: pb.ReportSignalRequest) -> Signal:
         """Return what a statement says once it is verified."""
@@ -123,18 +128,21 @@ class IdentityService(Service):
         signal = Signal(provider, "cut", logins_of(subject, sid), moment_ms)
         if request.enable:
             signal = replace(signal, event="enable", effect=LoginEffect.NOTHING, moments=("enabled_ms",))
-        ended, revision = yield from self._apply(signal, reason, call)
+        changed, revision = yield from self._apply(signal, reason, call)
         up_to_ms = 0 if request.enable else moment_ms
-        return pb.CutLoginsResponse(revision=revision, ended=ended, up_to_ms=up_to_ms)
+        return pb.CutLoginsResponse(revision=revision, ended=changed[LoginEffect.END], up_to_ms=up_to_ms)
 
-    def _apply(self, signal: Signal, reason: str, call: CallContext) -> Steps[tuple[int, int]]:
+    def _apply(
+        self, signal: Signal, reason: str, call: CallContext
+    ) -> Steps[tuple[Counter[LoginEffect], int]]:
         """Apply a signal; return how many sessions of logins it changed, and the revision after the last."""
-        changed, revision, more, goes_on = 0, 0, True, False
+        changed: Counter[LoginEffect] = Counter()
+        revision, more, goes_on = 0, True, False
         while more:
             call.raise_if_expired()
             part: AppliedPart = yield self.logins.apply(signal, reason, call.principal.name, goes_on=goes_on)
             goes_on = True
-            changed += len(part.session_ids)
+            changed += Counter(part.changed)
             revision, more = part.revision, part.more
         event(
             logging.WARNING if changed else logging.INFO,
@@ -148,7 +156,7 @@ class IdentityService(Service):
             users=[_digest(named.subject or named.sid) for named in signal.named],
             moment_ms=signal.moment_ms,
             reason=reason,
-            changed=changed,
+            changed=changed.total(),
         )
         return changed, revision
 

@@ -120,6 +120,18 @@ def cut_of_login(rows: Rows, issuer: str, subject: str, sid: str, login_ms: int)
     return None
 
 
+def claims_changed_ms(rows: Rows, issuer: str, subject: str, sid: str) -> int:
+    """Return until when tokens of a login were issued whose claims no longer hold, in ms since 1970; 0: none.
+
+    Raises StateUnusable.
+    """
+    cuts = (
+        login_cut(rows, issuer, sid=sid) if sid else login_cut(rows, issuer, subject, without_sid=True),
+        login_cut(rows, issuer, subject),
+    )
+    return max(cut.claims_ms if cut is not None else 0 for cut in cuts)
+
+
 def stored_cuts(rows: Rows) -> int:
     """Return the number of users and logins whose moments are stored. Raises StateUnusable."""
     queue = _Queue.read(rows)
