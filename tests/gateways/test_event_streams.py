@@ -7,10 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import httpx
 import pytest
 
 from sessauth.client import AsyncClient, Client
@@ -18,11 +22,14 @@ from sessauth.errors import ServerError, Unavailable, UsageError
 from sessauth.gateways import security_events
 from sessauth.gateways.http_server import address_of, bind, server_of
 from sessauth.gateways.security_events import EventPoller, SecurityEventsApp
-from sessauth.model.session import SessionStatus
+from sessauth.model.session import Session, SessionStatus
 from sessauth.server.identity.event_streams import EventStreams
 from tests.server.test_login_sessions import MINUTE_MS, Provider, clock, corp, fault_of, opened
 from tests.server.test_provider_signals import status
+from tests.server.test_security_event_tokens import CAEP, event_token
+from tests.support.cases import CASES
 from tests.support.identity_tokens import ISSUER, SERVICE
+from tests.support.interop_server import free_port
 from tests.support.security_event_tokens import LIES, iss_sub
 from tests.support.service import Service, running, wait_until
 from tests.support.ssf_transmitter import POLL_PATH, SsfTransmitter, ssf_transmitter
@@ -339,3 +346,69 @@ def test_a_poll_in_the_clear_is_refused(address: str, tmp_path: Path) -> None:
     """Its token would travel with it."""
     with pytest.raises(UsageError, match="https"):
         EventPoller("corp", address, tmp_path, None)  # type: ignore[arg-type]
+
+
+def _has_asked(times: int, transmitter: SsfTransmitter) -> bool:
+    return len(transmitter.requests) >= times
+
+
+@pytest.mark.slow
+def test_no_event_is_lost_when_the_carrier_is_killed(
+    receiver: Receiver, corp: Provider, tmp_path: Path
+) -> None:
+    """Killed while it polls and takes pushes: what it acknowledged has ended its login, and no other has."""
+    rng, transmitter, address = Random("killed carrier"), receiver.transmitter, f"127.0.0.1:{free_port()}"
+    poll = f"{transmitter.address}{POLL_PATH}/{receiver.stream}"
+    command = [sys.executable, "-m", "sessauth.cli.main", *receiver.options(tmp_path), "gateway"]
+    command += ["security-events", "--listen", address, "--poll", "corp", poll, str(tmp_path / "poll.token")]
+    living: list[Session] = []
+    named: dict[str, Session] = {}
+
+    def push(user: str) -> bool:
+        """Push an event of a user; True if it was taken."""
+        at_s = corp.clock.now_ms() // 1000
+        token = event_token(f"{CAEP}session-revoked", at_s, iss_sub(ISSUER, user))
+        headers = {"content-type": "application/secevent+jwt"}
+        try:
+            answer = httpx.post(
+                f"http://{address}/events/corp", content=token, headers=headers, timeout=20, trust_env=False
+            )
+        except httpx.TransportError:
+            return False
+        assert answer.status_code in (202, 503), answer.text
+        return answer.status_code == 202
+
+    def is_over(session: Session) -> bool:
+        return status(receiver.operator, session.id) is SessionStatus.ENDED
+
+    for turn in range(max(5, CASES // 1_000)):
+        agents = [opened(receiver.desk, corp.token(sub=f"u{turn}-{n}", sid=f"s{turn}-{n}")) for n in range(9)]
+        living += agents[:3]
+        polled = {
+            transmitter.emit("session-revoked", iss_sub(ISSUER, f"u{turn}-{n}")): agents[n] for n in (3, 4, 5)
+        }
+        named |= polled
+        with (
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            try:
+                # The first question of this carrier, or its second, which acknowledges.
+                asked = len(transmitter.requests) + 1 + (turn % 4 == 0)
+                assert transmitter.wait_for(partial(_has_asked, asked), 30.0)
+                sent = pool.submit(list, filter(push, [f"u{turn}-{n}" for n in (6, 7, 8)]))
+                threading.Event().wait(rng.random() * 0.06)
+            finally:
+                program.kill()
+            pushed = [agents[int(user.partition("-")[2])] for user in sent.result(30)]
+        assert all(is_over(named[jti]) for jti in transmitter.acknowledged if jti in named)
+        assert all(map(is_over, pushed))
+        living += [agent for agent in agents[6:] if agent not in pushed and not is_over(agent)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        try:
+            assert transmitter.wait_for(lambda each: named.keys() <= set(each.acknowledged), 60.0)
+        finally:
+            program.kill()
+    assert not transmitter.set_errors
+    assert all(map(is_over, named.values()))
+    assert not any(map(is_over, living))
