@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.growth.host import fill, row, seconds
-from benchmarks.service.processes import PYTHON, running
+from benchmarks.service.processes import PYTHON, Server, running
 from benchmarks.service.server_home import Home
 from benchmarks.stats import percentile
 from sessauth.cli.demo.login_story import CEILING, GATEWAYS, CarrierConnection, DemoProvider, carrier
@@ -35,6 +35,8 @@ from sessauth.verifier.verifier import Verifier
 # Statements that are timed one by one, and ends for the floor.
 SINGLY: Final = 200
 _AT_ONCE: Final = 16
+# Openings whose CPU is counted, of each kind.
+_COSTED: Final = 500
 _AUDIENCE: Final = "gateway"
 _REVOKED: Final = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
 _MS: Final = 1e3
@@ -52,9 +54,10 @@ def table(sessions: int, users: int) -> Iterator[str]:
         settings.write_text(f"identity_providers = {stated}\n{settings.read_text()}")
         environment = {"SESSAUTH_HOME": str(home.folder), "SESSAUTH_SERVER_LOG_LEVEL": "ERROR"}
         serve = [*PYTHON, "-m", "sessauth.cli.main", "serve"]
-        opened.enter_context(running(serve, home.target, place / "log", environment))
+        server = opened.enter_context(running(serve, home.target, place / "log", environment))
         client = opened.enter_context(Client(home.target, credential=home.operators[0]))
         statements = opened.enter_context(carrier(home.folder))
+        yield row("CPU of an opening", _costs(server, home, provider))
         numbers = iter(range(users))
         begin = time.perf_counter()
         held = asyncio.run(_open(home, provider, users))
@@ -105,6 +108,27 @@ def table(sessions: int, users: int) -> Iterator[str]:
         if ended != 2 * len(left) or any(_allows(gateways[0], held[number]) for number in left):
             raise RuntimeError(f"{ended} sessions ended, not {2 * len(left)}, or not those")
         yield row(f"{len(left):,} users revoked by events, {_AT_ONCE} at once", f"{took:.1f} s")
+
+
+def _costs(server: Server, home: Home, provider: DemoProvider) -> str:
+    """Return the server's CPU for an opening: without a token, with a login's first, and with a later one."""
+    login_s = int(time.time()) - 60
+    # As many tokens of one login as of others, so that both are verified anew.
+    first = [provider.id_token(f"c{number}", f"c{number}", login_s) for number in range(_COSTED)]
+    later = [provider.id_token("c0", "c0", login_s) for _ in range(_COSTED)]
+    found = []
+    with Client(home.target, credential=home.operators[1]) as client:
+        for proofs in ([""] * _COSTED, first, later):
+            before = server.cpu_us()
+            for proof in proofs:
+                terms = {"identity_token": proof} if proof else {}
+                client.open_session(subject="agent", ceiling=[CEILING], **terms)
+            found.append((server.cpu_us() - before) / _COSTED)
+    alone, of_first, of_later = found
+    return (
+        f"{alone:.0f} µs; with a login's first token {of_first:.0f} µs ({of_first / alone:.1f} ×), "
+        f"with a later one {of_later:.0f} µs ({of_later / alone:.1f} ×)"
+    )
 
 
 async def _open(home: Home, provider: DemoProvider, users: int) -> list[Token]:
