@@ -124,6 +124,18 @@ def test_two_providers_may_share_subjects_where_both_say_so() -> None:
     assert len(from_dict({"identity_providers": [shared, two]}).identity_providers) == 2
 
 
+@pytest.mark.parametrize("subject", ["client:{sub}", "staff:{sub}"])
+def test_clients_of_two_providers_share_no_subject_unless_both_say_so(subject: str) -> None:
+    """A client's subject is client:… whichever provider's it is."""
+    one = {**TABLE, "machines": True}
+    two = {**TABLE, "name": "two", "issuer": "https://two.example", "subject": subject}
+    two["machines"] = subject.startswith("staff")
+    with pytest.raises(ConfigError, match="shared_subjects"):
+        from_dict({"identity_providers": [one, two]})
+    shared = [{**each, "shared_subjects": True} for each in (one, two)]
+    assert len(from_dict({"identity_providers": shared}).identity_providers) == 2
+
+
 def test_keys_that_do_not_count_are_dropped_and_the_others_stand() -> None:
     """Private, symmetric, weak, nameless ones, those for encryption, and two of one name."""
     bad = (

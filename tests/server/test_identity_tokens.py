@@ -189,6 +189,10 @@ BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
     "an issuer with a slash more": (lambda: signed(claims(iss=ISSUER + "/")), "UNTRUSTED"),
     "no issuer": (lambda: signed(claims(iss=None)), "UNTRUSTED"),
     "another domain": (lambda: signed(claims(iss=None, sub="spiffe://evil.example/a")), "UNTRUSTED"),
+    "a name of another domain": (
+        lambda: signed(claims(iss=MESH.issuer, sub="spiffe://evil.example/a", **WORKLOAD)),
+        "WRONG_KIND",
+    ),
     "another's signature": (lambda: with_signature(signed(claims(sub="eve")), signed(claims())), "UNTRUSTED"),
     "another audience": (lambda: signed(claims(aud="mail")), "WRONG_KIND"),
     "one audience of two": (lambda: signed(claims(aud=["desk", "mail"], azp="desk")), "WRONG_KIND"),

@@ -14,6 +14,7 @@ from sessauth.errors import IdentityRefused
 from sessauth.model.session import SessionStatus
 from sessauth.server.identity.providers import IdentityProvider
 from sessauth.server.identity.statements import verify_event
+from sessauth.server.identity.tokens import MAX_SKEW_MS
 from tests.server.test_login_sessions import (
     MINUTE_MS,
     Provider,
@@ -212,7 +213,7 @@ def test_subjects(send: Sender, desk: Client, operator: Client, corp: Provider) 
 def test_the_moment_is_that_of_the_event(
     send: Sender, desk: Client, corp: Provider, operator: Client
 ) -> None:
-    """Seconds or ms count, of the event before that of the token; one of the future is now."""
+    """Seconds or ms count, of the event before that of the token; it is half a minute ahead at most."""
     revoked = f"{CAEP}session-revoked"
     agent = opened(desk, corp.token())
     login = corp.clock.now_ms() // 1000 - 60
@@ -297,4 +298,27 @@ def test_any_subject_and_content_is_read_or_refused(subject: Any, content: Any) 
         signal = verify_event(token, "corp", [provider()], lambda *_: key_set(), NOW_MS)
     except IdentityRefused:
         return
-    assert 0 < signal.moment_ms <= NOW_MS
+    assert 0 < signal.moment_ms <= NOW_MS + MAX_SKEW_MS
+
+
+@pytest.mark.parametrize("stated", [{}, {"event_timestamp": 1}, {"event_timestamp": 1000}])
+def test_a_provider_whose_clock_is_ahead_ends_its_logins(
+    send: Sender, desk: Client, operator: Client, corp: Provider, stated: dict[str, int]
+) -> None:
+    """A login is in our future then, and its end a second later, too."""
+    at_s = corp.clock.now_ms() // 1000 + 20
+    agent = opened(desk, corp.token(ago_s=-20, auth_time=at_s, exp=at_s + 300))
+    content = {name: (at_s + 1) * factor for name, factor in stated.items()}
+    assert send(f"{CAEP}session-revoked", ago_s=-21, content=content).ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+
+
+def test_an_operator_cuts_logins_of_a_provider_whose_clock_is_ahead(
+    desk: Client, operator: Client, corp: Provider
+) -> None:
+    """What was opened before the cut is over."""
+    at_s = corp.clock.now_ms() // 1000 + 20
+    agent = opened(desk, corp.token(ago_s=-20, auth_time=at_s, exp=at_s + 300))
+    assert operator.cut_logins("corp", subject="ann").ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+    assert fault_of(desk, corp.token(ago_s=-20, auth_time=at_s, exp=at_s + 300)) == "IDENTITY_SESSION_ENDED"

@@ -91,14 +91,15 @@ class ProvenLogin:
         """The ceiling of the login's session."""
         return [Scope.parse(scope).to_record() for scope in self.terms.ceiling]
 
-    def opening(self, session_id: bytes, actor: str) -> Change:
-        """Return the change that opens the login's session."""
+    def opening(self, session_id: bytes, actor: str, at_ms: int) -> Change:
+        """Return the change that opens the login's session at ``at_ms``, in ms since 1970."""
         identity, terms = self.identity, self.terms
         known = {
             "provider": identity.provider.name,
             ISSUER_LABEL: identity.provider.issuer,
             SUBJECT_LABEL: identity.subject,
-            LOGIN_LABEL: utc_text(identity.logged_in_at_ms),
+            # A provider's clock may be ahead, and a cut of now is of all that was opened.
+            LOGIN_LABEL: utc_text(min(identity.logged_in_at_ms, at_ms)),
             SID_LABEL: identity.sid,
             ACTOR_LABEL: ", ".join(identity.actors),
         }
@@ -293,7 +294,7 @@ class LoginSessions:
             _require_granted(login, parent, change)
             if parent is None:
                 group.require_applicable(change)
-                opening = login.opening(parent_id, change.actor)
+                opening = login.opening(parent_id, change.actor, group.at_ms)
                 group.require_applicable(opening)
                 group.submit(opening)
             elif parent.status is SessionStatus.SUSPENDED:
@@ -406,5 +407,5 @@ def _require_granted(login: ProvenLogin, parent: Session | None, change: Change)
 
 def _subjects_of(provider: IdentityProvider) -> re.Pattern[str]:
     """Return a pattern of all subjects that a provider's tokens can give, and of some that look alike."""
-    template = ".*".join(map(re.escape, PLACEHOLDER.split(provider.subject)[::2]))
-    return re.compile(f"(?:{template}|client:.*)" if provider.machines else template, re.DOTALL)
+    templates = (".*".join(map(re.escape, PLACEHOLDER.split(each)[::2])) for each in provider.subjects)
+    return re.compile("|".join(templates), re.DOTALL)

@@ -16,7 +16,7 @@ from ...errors import IdentityRefused
 from ...model.session import Fact, ScopeRecord, Session
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
-from .providers import PLACEHOLDER, IdentityProvider, Literal
+from .providers import CLIENT_SUBJECT, PLACEHOLDER, IdentityProvider, Literal
 from .tokens import IdentityFault, ProvenIdentity, TokenKind
 
 MAX_VALUE_CHARS: Final = 256
@@ -54,7 +54,7 @@ def map_identity(identity: ProvenIdentity) -> MappedIdentity:
         raise _not_granted(provider, "grants: none fits the token")
     scopes = (scope for number in fitting for scope in provider.grants[number].ceiling)
     subject = (
-        f"client:{identity.client}"
+        PLACEHOLDER.sub(lambda _: identity.client, CLIENT_SUBJECT)
         if identity.machine
         else _filled(provider, "subject", provider.subject, claims)
     )

@@ -59,6 +59,8 @@ MAX_PROVIDERS: Final = 32
 MAX_GRANTS: Final = 256
 # A claim, or claims inside of each other: {kubernetes.io/namespace}.
 PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
+# The subject of a token that a client asked for itself.
+CLIENT_SUBJECT: Final = "client:{client_id}"
 # Claims that a user, or an administrator of a tenant, can change: they name nobody for ever.
 MUTABLE_CLAIMS: Final = ("email", "preferred_username", "name", "nickname", "upn", "unique_name")
 # Labels that a login's session has of itself.
@@ -141,6 +143,11 @@ class IdentityProvider:
             jwks_uri=self.events_jwks_uri,
             jwks_file=self.events_jwks_file,
         )
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The templates of all subjects that its tokens give."""
+        return (self.subject, CLIENT_SUBJECT) if self.machines else (self.subject,)
 
     @property
     def needs_verification(self) -> bool:
@@ -262,9 +269,8 @@ def check_providers(providers: Sequence[IdentityProvider]) -> None:
                 )
     for number, each in enumerate(providers):
         for other, earlier in enumerate(providers[:number]):
-            if _may_agree(each.subject, earlier.subject) and not (
-                each.shared_subjects and earlier.shared_subjects
-            ):
+            agree = any(_may_agree(one, two) for one in each.subjects for two in earlier.subjects)
+            if agree and not (each.shared_subjects and earlier.shared_subjects):
                 raise ConfigError(
                     f"identity_providers[{number}].subject: could give one of identity_providers[{other}]; "
                     "begin them with different texts, or set shared_subjects = true in both"

@@ -293,17 +293,21 @@ def _stated_outcome(stated: str, outcome: _Outcome) -> _Outcome:
 
 
 def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:
-    """Return when an event was: as it says, else when the token was issued; the present at the latest."""
+    """Return when an event was: as it says, else when the token was issued.
+
+    A provider's clock may be ahead: its event is later than now then, as its logins are.
+    """
+    latest_ms = now_ms + MAX_SKEW_MS
     stated = content.get("event_timestamp")
     if stated is None:
         at_ms = time_claim(claims, "toe") or issued_ms
     elif isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 10**14:
         raise malformed("event_timestamp: must be a time since 1970")
     elif stated > _MAX_SECONDS:
-        return min(int(stated), now_ms)
+        return min(int(stated), latest_ms)
     else:
         at_ms = int(stated * 1000)
-    return min(_end_of_second(at_ms), max(now_ms, 1))
+    return min(_end_of_second(at_ms), latest_ms)
 
 
 def _named(subject: object, provider: IdentityProvider) -> tuple[Named, ...]:

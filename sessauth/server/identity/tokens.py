@@ -300,6 +300,8 @@ def _check_parties(claims: Mapping[str, Any], provider: IdentityProvider, kind: 
         raise wrong_kind(f"aud: does not name the audience of the provider {provider.name}")
     if provider.kind == "oidc" and claims.get("client_id") not in provider.clients:
         raise wrong_kind(f"client_id: is none of the clients of the provider {provider.name}")
+    if kind is TokenKind.SVID and not text_claim(claims, "sub").startswith(f"{provider.issuer}/"):
+        raise wrong_kind(f"sub: is no name of the trust domain of the provider {provider.name}")
     if kind is TokenKind.KUBERNETES and not isinstance(_inner(claims, "kubernetes.io", "pod"), dict):
         raise wrong_kind("kubernetes.io/pod: is required: only tokens that are bound to a pod end with it")
 
