@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, urlsplit
 from urllib.request import Request
 
 from ..client import AsyncClient, Client
-from ..errors import IdentityRefused, SessauthError, UsageError
+from ..errors import IdentityRefused, Rejected, SessauthError, StateFull, UsageError
 from ..guard.asgi import Gone, Receive, Scope, Send
 from ..guard.services.presented import AUTHORIZATION, bearer
 from ..guard.services.routes import header_values
@@ -162,6 +162,8 @@ POLL_SECONDS: Final = 1.0
 VERIFY_SECONDS: Final = 60.0
 UNTRUSTED_SECONDS: Final = 60.0
 MAX_WAIT_SECONDS: Final = 60.0
+# A provider that asks for a day is asked again nevertheless: who is revoked has to be known.
+MAX_RETRY_AFTER_SECONDS: Final = 300.0
 ANSWER_SECONDS: Final = 20.0
 MAX_EVENTS: Final = 100
 MAX_ANSWER_BYTES: Final = 4 << 20
@@ -203,6 +205,8 @@ class EventPoller:
         self._refused: dict[str, dict[str, str]] = {}
         # Events that no known key signed, since when: the provider's next key may not be known yet.
         self._untrusted: dict[str, float] = {}
+        # Events that the server could not apply, which come again.
+        self._waiting: set[str] = set()
         self._failures = 0
         self._verify_at = 0.0
 
@@ -241,6 +245,7 @@ class EventPoller:
         for event_id, text in islice(events.items(), MAX_EVENTS):
             self._hand_on(event_id, string(text))
         self._untrusted = {each: since for each, since in self._untrusted.items() if each in events}
+        self._waiting &= events.keys()
         return found.get("moreAvailable") == "true" and bool(self._acknowledged)
 
     def _hand_on(self, event_id: str, token: str) -> None:
@@ -254,6 +259,11 @@ class EventPoller:
             _log.warning("refused an event of %a: %s", self._name, error.fault)
             stated = error_members(error)
             self._refused[event_id] = {"err": stated["err"], "description": stated["description"]}
+        except (Rejected, StateFull) as error:
+            # The state has no place for it, or is frozen. Others, which end logins, may find theirs.
+            if event_id not in self._waiting:
+                _log.error("an event of %a waits: %s", self._name, error)
+            self._waiting.add(event_id)
         else:
             self._acknowledged.append(event_id)
 
@@ -297,4 +307,4 @@ def _cause(error: Exception) -> str:
 
 def _retry_after(error: Exception) -> float:
     stated = error.headers.get("retry-after", "") if isinstance(error, HTTPError) else ""
-    return float(stated) if stated.isdecimal() and len(stated) < 6 else 0.0
+    return min(float(stated), MAX_RETRY_AFTER_SECONDS) if stated.isdecimal() else 0.0

@@ -9,19 +9,23 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.message import Message
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
+from urllib.error import HTTPError
 
 import httpx
 import pytest
 
 from sessauth.client import AsyncClient, Client
-from sessauth.errors import ServerError, Unavailable, UsageError
+from sessauth.errors import Rejected, ServerError, Unavailable, UsageError
 from sessauth.gateways import security_events
 from sessauth.gateways.http_server import address_of, bind, server_of
 from sessauth.gateways.security_events import EventPoller, SecurityEventsApp
+from sessauth.model.change import Rejection
 from sessauth.model.session import Session, SessionStatus
 from sessauth.server.identity.event_streams import EventStreams
 from tests.server.test_login_sessions import MINUTE_MS, Provider, clock, corp, fault_of, opened
@@ -149,6 +153,58 @@ def test_many_events_come_in_parts(
     while poller.poll():
         pass
     assert {status(receiver.operator, each.id) for each in agents} == {SessionStatus.ENDED}
+
+
+def test_an_event_that_the_server_can_not_apply_holds_up_no_other(
+    receiver: Receiver, corp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for again and again; the events after it end logins meanwhile."""
+    agents = [opened(receiver.desk, corp.token(sub=f"u{n}", sid=f"s{n}")) for n in range(3)]
+    report = receiver.carrier.report_security_event
+    faulty = [receiver.transmitter.emit("session-revoked", iss_sub(ISSUER, "u0"))]
+
+    def refuse_first(provider: str, token: str) -> Any:
+        if faulty and token == receiver.transmitter.text(faulty[0]):
+            raise Rejected(Rejection.LIMIT, "subject, sid: too many users have moments")
+        return report(provider, token)
+
+    monkeypatch.setattr(receiver.carrier, "report_security_event", refuse_first)
+    others = [receiver.transmitter.emit("session-revoked", iss_sub(ISSUER, f"u{n}")) for n in (1, 2)]
+    poller = receiver.poller()
+    for _ in range(2):
+        poller.poll()
+    assert [status(receiver.operator, each.id) for each in agents] == [
+        SessionStatus.ACTIVE,
+        SessionStatus.ENDED,
+        SessionStatus.ENDED,
+    ]
+    assert set(receiver.transmitter.acknowledged) == set(others)
+    faulty.clear()
+    poller.poll()
+    assert status(receiver.operator, agents[0].id) is SessionStatus.ENDED
+
+
+@pytest.mark.parametrize(
+    ("stated", "seconds"), [("7", 7.0), ("86400", 300.0), ("9" * 999, 300.0), ("", 2.0), ("soon", 2.0)]
+)
+def test_a_provider_that_asks_to_be_left_alone_is_asked_again_soon(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, stated: str, seconds: float
+) -> None:
+    """Five minutes later at most: who is revoked meanwhile has to be known."""
+    waited: list[float] = []
+
+    class Stop:
+        def wait(self, wait_s: float) -> bool:
+            waited.append(wait_s)
+            return len(waited) == 2
+
+    poller = receiver.poller()
+    headers = Message()
+    headers["retry-after"] = stated
+    error = HTTPError("https://idp.example/poll", 429, "too many", headers, None)
+    monkeypatch.setattr(poller, "poll", Mock(side_effect=error))
+    poller.run(Stop())  # type: ignore[arg-type]
+    assert waited == [0.0, seconds]
 
 
 # What is no fault of an event, and what is of its signature.

@@ -127,6 +127,10 @@ class SsfTransmitter(MisbehavingServer):
         """Send any text as a SET; returns the name under which polls list it."""
         return self._send(list(self.streams.values()), "", text, jti or uuid4().hex)
 
+    def text(self, jti: str) -> str:
+        """Return the SET of a name, as it was sent."""
+        return self._texts[jti]
+
     def repeat(self, jti: str) -> None:
         """Send a SET again, as if its acknowledgement had been lost."""
         self._send(list(self.streams.values()), "", self._texts[jti], jti)
