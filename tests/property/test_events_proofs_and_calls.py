@@ -143,7 +143,7 @@ def test_bytes_that_were_not_signed_are_no_event_and_no_proof() -> None:
 
 
 def test_an_event_that_a_provider_signs_amiss_is_refused_or_says_what_it_names() -> None:
-    """Whoever it names is in its subject, and its moment is no later than clocks may be apart."""
+    """An accepted event names who is in its subject, at a moment that clocks permit."""
     rng, seen = Random("events signed amiss"), Counter[str]()
     sign = {name: partial(signed, algorithm=name) for name in ("ES256", "EdDSA")}
     for _ in range(examples(6_000)):

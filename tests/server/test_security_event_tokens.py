@@ -316,7 +316,7 @@ def test_a_provider_whose_clock_is_ahead_ends_its_logins(
 def test_an_operator_cuts_logins_of_a_provider_whose_clock_is_ahead(
     desk: Client, operator: Client, corp: Provider
 ) -> None:
-    """What was opened before the cut is over."""
+    """Sessions that were opened before the cut are over."""
     at_s = corp.clock.now_ms() // 1000 + 20
     agent = opened(desk, corp.token(ago_s=-20, auth_time=at_s, exp=at_s + 300))
     assert operator.cut_logins("corp", subject="ann").ended == 1
