@@ -334,9 +334,10 @@ class LoginCut(Record):
         return 0 < self.disabled_ms >= self.enabled_ms
 
     @property
-    def is_suspended(self) -> bool:
-        """True while the provider holds the user's device or behaviour for unsafe."""
-        return 0 < self.noncompliant_ms >= self.compliant_ms or 0 < self.high_risk_ms >= self.low_risk_ms
+    def unsafe_ms(self) -> tuple[int, int]:
+        """Up to when logins are suspended for the user's device, and for the user's risk; 0 for not."""
+        device_ms = self.noncompliant_ms if self.noncompliant_ms >= self.compliant_ms else 0
+        return device_ms, self.high_risk_ms if self.high_risk_ms >= self.low_risk_ms else 0
 
 
 MOMENTS: Final = (

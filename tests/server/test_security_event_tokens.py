@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessauth.client import Client
-from sessauth.errors import IdentityRefused
+from sessauth.errors import IdentityRefused, Rejected
 from sessauth.model.session import SessionStatus
 from sessauth.server.identity.providers import IdentityProvider
 from sessauth.server.identity.statements import verify_event
@@ -171,6 +171,47 @@ def test_a_device_and_a_risk_suspend_until_both_are_well(
     assert states() == [active, suspended]
 
 
+def test_a_lapse_ends_no_suspension(send: Sender, desk: Client, operator: Client, corp: Provider) -> None:
+    """The next session of a login begins suspended, until the provider or the operator takes that back."""
+    agent, by_hand = opened(desk, corp.token()), opened(desk, corp.token(sid="s2"))
+    operator.suspend(by_hand.parent_id)
+    device = f"{CAEP}device-compliance-change"
+    assert send(device, content={"current_status": "not-compliant"}).suspended == 1
+    corp.clock.advance(16 * MINUTE_MS)
+    logged_in = corp.clock.now_ms() // 1000 - 17 * 60
+    for sid in ("s1", "s1", "s2", "s2"):
+        with pytest.raises(Rejected, match="suspended"):
+            opened(desk, corp.token(sid=sid, auth_time=logged_in))
+    assert status(operator, agent.parent_id) is SessionStatus.ENDED
+    assert operator.get_session(by_hand.parent_id).reason == "suspended"
+    # A login after the event is of a device that the provider has seen.
+    assert opened(desk, corp.token(sid="s3"))
+
+    assert send(device, content={"current_status": "compliant"}).resumed == 1
+    assert opened(desk, corp.token(sid="s1", auth_time=logged_in))
+    with pytest.raises(Rejected, match="suspended"):
+        opened(desk, corp.token(sid="s2"))
+    (standing,) = operator.list_sessions(status="suspended").sessions
+    operator.resume(standing.id)
+    assert opened(desk, corp.token(sid="s2")).parent_id == standing.id
+
+
+@pytest.mark.parametrize("of_login", [True, False])
+def test_a_first_token_of_an_unsafe_login_opens_it_suspended(
+    send: Sender, desk: Client, corp: Provider, of_login: bool
+) -> None:
+    """An event comes before the first token of a login that it is of: with a ``sid``, or without."""
+    risk, sid = f"{CAEP}risk-level-change", {"sid": "s1"} if of_login else {"sid": None}
+    subject = {"user": ANN, "session": {"format": "opaque", "id": "s1" if of_login else "s0"}}
+    assert send(risk, subject, content={"current_level": "HIGH"}).suspended == 0
+    with pytest.raises(Rejected, match="corp: risk-level-change"):
+        opened(desk, corp.token(**sid))
+    assert opened(desk, corp.token(sid="s2"))
+    corp.clock.advance(MINUTE_MS)
+    assert send(risk, subject, content={"current_level": "LOW"}).resumed == 1
+    assert opened(desk, corp.token(**sid, auth_time=corp.clock.now_ms() // 1000 - 120))
+
+
 def test_a_repeat_leaves_alone_what_an_operator_resumed(
     carrier: Client, desk: Client, operator: Client, corp: Provider
 ) -> None:
@@ -194,6 +235,8 @@ def test_subjects(send: Sender, desk: Client, operator: Client, corp: Provider) 
         {"format": "email", "email": "ann@corp"},
         {"format": "account", "uri": "acct:ann@corp"},
         {"user": {**ANN, "iss": "https://other.example"}, "session": {"format": "opaque", "id": "s1"}},
+        {"user": {"format": "email", "email": "ann@corp"}},
+        {"format": "aliases", "identifiers": [{"format": "email", "email": "ann@corp"}]},
         {"tenant": {"format": "opaque", "id": "t1"}},
         {"device": {"format": "opaque", "id": "d1"}},
         {"format": "aliases", "identifiers": []},
@@ -208,6 +251,50 @@ def test_subjects(send: Sender, desk: Client, operator: Client, corp: Provider) 
         SessionStatus.ACTIVE,
     ]
     assert send(revoked, None, content={"subject": ANN}).ended == 1
+
+
+EMAIL = {"format": "email", "email": "ann@corp"}
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"format": "aliases", "identifiers": [EMAIL, ANN]},
+        {"format": "aliases", "identifiers": [{**ANN, "iss": "https://other.example"}, ANN]},
+        {"format": "aliases", "identifiers": [{**ANN, "sub": "anna"}, {"format": "opaque", "id": "s1"}]},
+        {"format": "opaque", "id": "ann"},
+        {"user": {"format": "opaque", "id": "ann"}},
+        {"user": EMAIL, "session": {"format": "opaque", "id": "s1"}},
+        {"user": {"format": "aliases", "identifiers": [EMAIL, ANN]}},
+        {"user": ANN, "session": {"format": "jwt_id", "iss": ISSUER, "jti": "j1"}},
+        {
+            "user": {"format": "aliases", "identifiers": [EMAIL, {**ANN, "sub": "anna"}, ANN]},
+            "session": {"format": "opaque", "id": "s1"},
+        },
+        {"subject_type": "iss-sub", "iss": ISSUER, "sub": "ann"},
+    ],
+)
+def test_each_name_of_a_subject_counts(
+    send: Sender, desk: Client, operator: Client, corp: Provider, subject: dict[str, Any]
+) -> None:
+    """A name that says nothing here takes nothing from another beside it."""
+    agent = opened(desk, corp.token())
+
+    assert send(f"{CAEP}session-revoked", subject).ended == 1
+    assert status(operator, agent.id) is SessionStatus.ENDED
+
+
+def test_a_user_of_several_names_ends_by_each(send: Sender, desk: Client, corp: Provider) -> None:
+    """Names of a user beside a session: each has logins without a name of their own."""
+    for user in ("ann", "anna"):
+        opened(desk, corp.token(sub=user, sid=None))
+    names = [ANN, {**ANN, "sub": "anna"}]
+    subject = {
+        "user": {"format": "aliases", "identifiers": names},
+        "session": {"format": "opaque", "id": "s0"},
+    }
+
+    assert send(f"{CAEP}session-revoked", subject).ended == 2
 
 
 def test_the_moment_is_that_of_the_event(
@@ -242,6 +329,7 @@ BAD_EVENTS: list[tuple[dict[str, Any], str]] = [
     ({"sub_id": None}, "IDENTITY_MALFORMED"),
     ({"sub_id": "ann"}, "IDENTITY_MALFORMED"),
     ({"sub_id": {"format": "opaque"}}, "IDENTITY_MALFORMED"),
+    ({"sub_id": {"format": ["opaque"]}}, "IDENTITY_MALFORMED"),
     ({"sub_id": {"format": "aliases", "identifiers": [5]}}, "IDENTITY_MALFORMED"),
     ({"content": {"event_timestamp": "now"}}, "IDENTITY_MALFORMED"),
     ({"content": {"event_timestamp": True}}, "IDENTITY_MALFORMED"),

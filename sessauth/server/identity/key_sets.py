@@ -106,10 +106,12 @@ class PublicKeys:
         names = {algorithm, "EdDSA", "Ed25519"} if kind == "OKP" else {algorithm}
         if found.get("alg", algorithm) not in names:
             return None
+        # The library knows no other use, as SPIFFE's.
+        stated = {**found, "use": "sig"}
         try:
             if kind == "RSA":
-                return RSAKey.import_key(dict(found))
-            return ECKey.import_key(dict(found)) if kind == "EC" else OKPKey.import_key(dict(found))
+                return RSAKey.import_key(stated)
+            return ECKey.import_key(stated) if kind == "EC" else OKPKey.import_key(stated)
         except (JoseError, ValueError):
             return None
 
@@ -125,7 +127,8 @@ def _fault(key: object) -> str:
     if not all(isinstance(key.get(name, ""), str) for name in _TEXTS):
         return f"one of {', '.join(_TEXTS)} is no text"
     uses = key.get("key_ops", ["verify"])
-    if key.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
+    # SPIFFE's bundles say what a key signs (SPIFFE JWT-SVID, section 4).
+    if key.get("use", "sig") not in ("sig", "jwt-svid") or not isinstance(uses, list) or "verify" not in uses:
         return "it is not for signatures"
     # Four characters are three bytes; leading zeros would hide a small modulus.
     if key["kty"] == "RSA" and len(str(key.get("n", "")).lstrip("A")) * 6 < MIN_RSA_BITS - 6:

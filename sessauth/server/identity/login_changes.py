@@ -30,7 +30,7 @@ from ...state.lmdb.effective_status import effective_status
 from ...state.lmdb.rows import TxnRows
 from ...state.lmdb.terms import LIVING, ids_after, terms_of
 from ...state.rules.effects import Rows
-from ...state.rules.logins import claims_changed_ms, login_cut
+from ...state.rules.logins import claims_changed_ms, cuts_of_login, login_cut
 from ...state.writer.group import Group
 from .mapping import ChangedTerms, changed_terms
 from .providers import IdentityProvider
@@ -201,23 +201,43 @@ def _is_changed(rows: Rows, session: Session, named: Named, signal: Signal) -> b
         logged_in = session.labels.get(LOGIN_LABEL, "") <= utc_text(signal.moment_ms)
         return bool(named.sid) or logged_in or (cut is not None and cut.is_disabled)
     if signal.effect is LoginEffect.SUSPEND:
-        return session.status is SessionStatus.ACTIVE and _is_unsafe(rows, session)
+        return session.status is SessionStatus.ACTIVE and bool(_unsafe_event(rows, session.labels))
     return _is_resumable(rows, session, provider)
 
 
 def _is_resumable(rows: Rows, session: Session, provider: IdentityProvider) -> bool:
     """Return True for a session that nothing holds suspended any more. Another's suspension stays."""
-    ours = {f"{provider.name}: {event}" for event in (SILENCE, *SUSPENDING)}
-    suspended = session.status is SessionStatus.SUSPENDED and session.reason in ours
-    return suspended and not _is_unsafe(rows, session)
+    suspended = session.status is SessionStatus.SUSPENDED and session.reason in _reasons(provider)
+    return suspended and not _unsafe_event(rows, session.labels)
 
 
-def _is_unsafe(rows: Rows, session: Session) -> bool:
-    """Return True while the provider holds a login's device, or what it does, for unsafe."""
-    issuer = session.labels.get(ISSUER_LABEL, "")
-    of_user = login_cut(rows, issuer, session.labels.get(SUBJECT_LABEL, ""))
-    of_login = login_cut(rows, issuer, sid=session.labels.get(SID_LABEL, ""))
-    return any(cut is not None and cut.is_suspended for cut in (of_user, of_login))
+def suspension_of_login(
+    rows: Rows, provider: IdentityProvider, labels: Mapping[str, str], lapsed: Session | None
+) -> str:
+    """Return why the next session of a login begins suspended; empty if it does not.
+
+    ``lapsed`` is the login's last session. A suspension outlives a lapse: what was taken from an agent does
+    not come back because the agent waited. ``labels`` are those of the login's session.
+    """
+    event = _unsafe_event(rows, labels)
+    if lapsed is not None and lapsed.reason and (event or lapsed.reason not in _reasons(provider)):
+        return lapsed.reason
+    return f"{provider.name}: {event}" if event else ""
+
+
+def _reasons(provider: IdentityProvider) -> set[str]:
+    """Return the reasons of suspensions that a provider takes back."""
+    return {f"{provider.name}: {event}" for event in (SILENCE, *SUSPENDING)}
+
+
+def _unsafe_event(rows: Rows, labels: Mapping[str, str]) -> str:
+    """Return the event that holds a login suspended; empty for none."""
+    issuer, subject, sid = (labels.get(name, "") for name in (ISSUER_LABEL, SUBJECT_LABEL, SID_LABEL))
+    for cut in cuts_of_login(rows, issuer, subject, sid):
+        for event, up_to_ms in zip(SUSPENDING, cut.unsafe_ms, strict=True):
+            if up_to_ms and labels.get(LOGIN_LABEL, "") <= utc_text(up_to_ms):
+                return event
+    return ""
 
 
 def follow_silence(group: Group, provider: IdentityProvider, *, silent: bool) -> AppliedPart:

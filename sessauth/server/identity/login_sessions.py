@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from ...clock import Clock, utc_text
 from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, SessauthError
-from ...model.change import Change, Rejection, open_session
+from ...model.change import Change, Rejection, once_change_id, open_session, suspend_session
 from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
@@ -50,6 +50,7 @@ from .login_changes import (
     apply_signal,
     current,
     gap_reason,
+    suspension_of_login,
 )
 from .mapping import MappedIdentity, map_identity
 from .providers import PLACEHOLDER, IdentityProvider
@@ -91,9 +92,9 @@ class ProvenLogin:
         """The ceiling of the login's session."""
         return [Scope.parse(scope).to_record() for scope in self.terms.ceiling]
 
-    def opening(self, session_id: bytes, actor: str, at_ms: int) -> Change:
-        """Return the change that opens the login's session at ``at_ms``, in ms since 1970."""
-        identity, terms = self.identity, self.terms
+    def labels(self, at_ms: int) -> dict[str, str]:
+        """Return the labels of the login's session that is opened at ``at_ms``, in ms since 1970."""
+        identity = self.identity
         known = {
             "provider": identity.provider.name,
             ISSUER_LABEL: identity.provider.issuer,
@@ -103,13 +104,18 @@ class ProvenLogin:
             SID_LABEL: identity.sid,
             ACTOR_LABEL: ", ".join(identity.actors),
         }
+        return {**self.terms.labels, **{name: value for name, value in known.items() if value}}
+
+    def opening(self, session_id: bytes, actor: str, at_ms: int) -> Change:
+        """Return the change that opens the login's session at ``at_ms``, in ms since 1970."""
+        terms = self.terms
         return open_session(
             f"{layout.SYSTEM_PREFIX}login/{session_id.hex()}",
             session_id,
             self.ceiling,
             actor=actor,
             facts=[Fact(name, value) for name, value in terms.facts.items()],
-            labels={**terms.labels, **{name: value for name, value in known.items() if value}},
+            labels=self.labels(at_ms),
             expires_at_ms=terms.ends_at_ms,
             subject=terms.subject,
             owner=OWNER,
@@ -275,7 +281,7 @@ class LoginSessions:
 
     def session_of(self, login: ProvenLogin) -> Session | None:
         """Return the living session of a login; None before it is opened. Raises IdentityRefused."""
-        return _find(login, self._writer.effective_session)[1]
+        return _find(login, self._writer.effective_session).session
 
     def place_below(self, login: ProvenLogin, group: Group, change: Change) -> Change:
         """Return the opening of a session as one below its login's session, which is opened if need be.
@@ -287,7 +293,7 @@ class LoginSessions:
         if is_first:
             self._use_proof(login, group)
             self._require_counts(group.rows, login.identity)
-        parent_id, parent = _find(login, lambda session_id: current(group, session_id))
+        parent_id, parent, lapsed = _find(login, lambda session_id: current(group, session_id))
         if is_first:
             if login.opened_id and group.rows.session(login.opened_id) is not None:
                 raise _refused(IdentityFault.REPLAYED, "jti: the token has opened a session before")
@@ -297,8 +303,16 @@ class LoginSessions:
                 opening = login.opening(parent_id, change.actor, group.at_ms)
                 group.require_applicable(opening)
                 group.submit(opening)
+                provider, labels = login.identity.provider, login.labels(group.at_ms)
+                reason = suspension_of_login(group.rows, provider, labels, lapsed)
+                if reason:
+                    suspension = suspend_session(
+                        once_change_id(), parent_id, reason, actor=layout.SYSTEM_ACTOR
+                    )
+                    group.submit(suspension)
+                    raise _suspended(reason)
             elif parent.status is SessionStatus.SUSPENDED:
-                raise Rejected(Rejection.PARENT_NOT_LIVE, "identity_token: the login's session is suspended")
+                raise _suspended(parent.reason)
             elif parent.lease_ms and _is_fresh(login, parent):
                 # It writes nothing while more than half of the lease is left.
                 group.keep_alive(parent_id)
@@ -314,7 +328,7 @@ class LoginSessions:
         def work(group: Group) -> int:
             self._use_proof(login, group)
             self._require_counts(group.rows, login.identity)
-            login_id, session = _find(login, lambda each: current(group, each))
+            login_id, session, _ = _find(login, lambda each: current(group, each))
             if session is None:
                 raise _refused(
                     IdentityFault.SESSION_ENDED,
@@ -356,17 +370,30 @@ def _refused(fault: IdentityFault, detail: str) -> IdentityRefused:
     return IdentityRefused(fault, detail)
 
 
-def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> tuple[bytes, Session | None]:
-    """Return the id of a login's present session, and the session if it was opened.
+def _suspended(reason: str) -> Rejected:
+    detail = f"identity_token: the login's session is suspended ({reason or 'no reason is stated'})"
+    return Rejected(Rejection.PARENT_NOT_LIVE, detail)
+
+
+class _Found(NamedTuple):
+    """The id of a login's present session, the session if it was opened, and the last one that lapsed."""
+
+    session_id: bytes
+    session: Session | None
+    lapsed: Session | None
+
+
+def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> _Found:
+    """Return the present session of a login.
 
     Raises IdentityRefused SESSION_ENDED for a login that was ended, and for a token that is not younger than
     the lapse of the login's last session.
     """
-    session_id = login.first_id
+    session_id, lapsed = login.first_id, None
     for _ in range(MAX_LAPSES):
         session = read(session_id)
         if session is None or session.status is not SessionStatus.ENDED:
-            return session_id, session
+            return _Found(session_id, session, lapsed)
         if session.end_cause is not EndCause.LEASE_LAPSED:
             raise _refused(
                 IdentityFault.SESSION_ENDED,
@@ -377,7 +404,7 @@ def _find(login: ProvenLogin, read: Callable[[bytes], Session | None]) -> tuple[
                 IdentityFault.SESSION_ENDED,
                 "the login's lease lapsed after the token was issued; refresh the token",
             )
-        session_id = digest_of(_LOGIN, "after", session_id.hex())
+        session_id, lapsed = digest_of(_LOGIN, "after", session_id.hex()), session
     raise _refused(IdentityFault.SESSION_ENDED, f"the login's lease lapsed {MAX_LAPSES} times; log in again")
 
 

@@ -42,6 +42,7 @@ EVENT_EFFECTS: Final[Mapping[str, tuple[str, ...]]] = {
         (
             "session-revoked",
             "sessions-revoked",
+            "tokens-revoked",
             "credential-change",
             "credential-compromise",
             "account-purged",

@@ -170,6 +170,7 @@ _IGNORED: Final[_Outcome] = (LoginEffect.NOTHING, ())
 _EFFECTS: Final[Mapping[str, _Outcome]] = {
     f"{_CAEP}session-revoked": _END,
     f"{_RISC}sessions-revoked": _END,
+    "https://schemas.openid.net/secevent/oauth/event-type/tokens-revoked": _END,
     f"{_RISC}credential-compromise": _END,
     # Nobody logs in to an account that is gone; who gets its name later is somebody else.
     f"{_RISC}account-purged": _END,
@@ -208,7 +209,14 @@ OTHER: Final = "other"
 # Names of events, which are labels of a metric: whatever a provider sends, there are no more.
 _NAMES: Final = {
     event: event.rpartition("/")[2]
-    for event in (*_EFFECTS, *_BY_VALUE, _CLAIMS_CHANGE, f"{_SSF}{VERIFICATION}", f"{_SSF}{STREAM_UPDATED}")
+    for event in (
+        *_EFFECTS,
+        *_BY_VALUE,
+        _CLAIMS_CHANGE,
+        f"{_SSF}{VERIFICATION}",
+        f"{_RISC}{VERIFICATION}",
+        f"{_SSF}{STREAM_UPDATED}",
+    )
 }
 # Members of a complex subject that say which logins it is about.
 _MEMBERS: Final = ("user", "session")
@@ -227,9 +235,12 @@ def verify_event(
     addressed = [each for each in providers if each.name == name]
     statement = read_signed(token, [each.transmitter for each in addressed], keys_of)
     (provider,), claims = addressed, statement.claims
-    if statement.typ != "secevent+jwt":
+    # A transmitter with a name of its own signs nothing else by it. Google's has no type, and names a client.
+    has_own_name = provider.transmitter.issuer != provider.issuer
+    if statement.typ not in (("secevent+jwt", "jwt", "") if has_own_name else ("secevent+jwt",)):
         raise wrong_kind("typ: must be secevent+jwt")
-    if not provider.audience or provider.audience not in _audience(claims):
+    receivers = {provider.audience, *(provider.clients if has_own_name else ())} - {""}
+    if not receivers & {*_audience(claims)}:
         raise wrong_kind(f"aud: does not name the audience of the provider {name}")
     token_id = text_claim(claims, "jti")
     issued_ms = time_claim(claims, "iat")
@@ -315,34 +326,66 @@ def _named(subject: object, provider: IdentityProvider) -> tuple[Named, ...]:
 
     Raises IdentityRefused for one that is no subject.
     """
+    names = _names(subject, provider, "") or ()
+    return tuple(dict.fromkeys(names))
+
+
+def _names(subject: object, provider: IdentityProvider, member: str) -> Sequence[Named] | None:
+    """Return the logins of a subject, or of a member of a complex one: none of another provider's.
+
+    None stands for a form that says nothing here, as an e-mail address, which may be anybody's later.
+    """
     if not isinstance(subject, dict):
         raise malformed("sub_id: is required, an object")
-    form = subject.get("format", "complex")
-    if form == "aliases":
-        listed = subject.get("identifiers")
-        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise malformed("sub_id.identifiers: must be a list of subjects")
-        found = [one for each in listed if each.get("format") != "aliases" for one in _named(each, provider)]
-        return tuple(dict.fromkeys(found))
-    if form == "iss_sub":
-        # One provider can end nobody of another's.
-        return logins_of(text_claim(subject, "sub"), "") if subject.get("iss") == provider.issuer else ()
-    if form == "opaque":
-        return logins_of("", text_claim(subject, "id"))
-    if form != "complex":
-        return ()
+    # Drafts, and Google still, say subject_type, and iss-sub.
+    form = subject.get("format", subject.get("subject_type", "complex"))
+    if not isinstance(form, str):
+        raise malformed("sub_id.format: must be a text")
+    match form.replace("-", "_"):
+        case "iss_sub" | "id_token_claims":
+            # One provider can end nobody of another's.
+            ours = subject.get("iss") in (provider.issuer, provider.transmitter.issuer)
+            return logins_of(text_claim(subject, "sub"), "") if ours else ()
+        case "opaque":
+            name = text_claim(subject, "id")
+            by_member = {"user": (Named(subject=name),), "session": (Named(sid=name),)}
+            # Alone it may be either.
+            return by_member.get(member, (Named(sid=name), Named(subject=name)))
+        case "aliases":
+            return _of_aliases(subject, provider, member)
+        case "complex" if not member:
+            return _of_members(subject, provider)
+    return None
+
+
+def _of_aliases(
+    subject: Mapping[str, Any], provider: IdentityProvider, member: str
+) -> Sequence[Named] | None:
+    """Return the logins of each name that says something here."""
+    listed = subject.get("identifiers")
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise malformed("sub_id.identifiers: must be a list of subjects")
+    found = [_names(each, provider, member) for each in listed if each.get("format") != "aliases"]
+    known = [each for each in found if each is not None]
+    return [name for names in known for name in names] if known else None
+
+
+def _of_members(subject: Mapping[str, Any], provider: IdentityProvider) -> Sequence[Named] | None:
+    """Return the logins of a complex subject."""
     for member in provider.critical_subject_members:
         if member in subject and member not in _MEMBERS:
             raise malformed(f"sub_id: its member {member} is critical, and is not known here")
-    users = _named(subject["user"], provider) if "user" in subject else ()
-    sessions = _named(subject["session"], provider) if "session" in subject else ()
-    if "user" in subject and not users:
-        # It is somebody else, whose session this may be.
+    users, sessions = (
+        _names(subject[member], provider, member) if member in subject else None for member in _MEMBERS
+    )
+    if users is not None and not users:
+        # It is another provider's user, whose session this may be.
         return ()
     # Beside both a member that is not known here narrows them, so it is left out: that ends more, never less.
-    if users and sessions:
-        return logins_of(users[0].subject, sessions[0].sid)
-    return sessions or users
+    sids = [each for each in sessions or () if each.sid]
+    if users and sids:
+        return [*sids, *(each._replace(without_sid=True) for each in users)]
+    return [*(users or ()), *(sessions or ())]
 
 
 def _of_provider(statement: ProviderStatement, name: str) -> ProviderStatement:

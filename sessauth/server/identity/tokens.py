@@ -245,13 +245,13 @@ def untrusted() -> IdentityRefused:
 
 
 def _provider_of(claims: Mapping[str, Any], providers: Sequence[IdentityProvider]) -> IdentityProvider:
-    issuer = claims.get("iss")
-    if issuer is None and str(claims.get("sub", "")).startswith("spiffe://"):
-        # A JWT-SVID has no issuer: its trust domain is that of its subject.
-        issuer = "/".join(str(claims["sub"]).split("/")[:3])
-        providers = [each for each in providers if each.kind == "spiffe"]
+    issuer, subject = claims.get("iss"), claims.get("sub")
     for provider in providers:
         if provider.issuer == issuer:
+            return provider
+    # The trust domain of a JWT-SVID is that of its subject. SPIRE can be told to state an issuer beside it.
+    for provider in providers:
+        if provider.kind == "spiffe" and str(subject).startswith(f"{provider.issuer}/"):
             return provider
     raise untrusted()
 
@@ -279,6 +279,9 @@ def _kind_of(statement: ProviderStatement) -> TokenKind:
     kind = {"at+jwt": TokenKind.ACCESS_TOKEN, "oauth-id-jag+jwt": TokenKind.ID_JAG}.get(stated)
     if kind is not None:
         return kind
+    # Keycloak's access tokens look like its ID tokens, but for a claim.
+    if claims.get("typ", "ID") != "ID":
+        raise wrong_kind("claim typ: must be ID: the token is none that proves a login")
     if stated in ("", "jwt") and any(name in claims for name in _ID_TOKEN_CLAIMS):
         return TokenKind.ID_TOKEN
     raise wrong_kind("typ: neither an ID token nor an access token of RFC 9068 (at+jwt) nor an ID-JAG")

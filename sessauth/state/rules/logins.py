@@ -125,11 +125,16 @@ def claims_changed_ms(rows: Rows, issuer: str, subject: str, sid: str) -> int:
 
     Raises StateUnusable.
     """
+    return max((cut.claims_ms for cut in cuts_of_login(rows, issuer, subject, sid)), default=0)
+
+
+def cuts_of_login(rows: Rows, issuer: str, subject: str, sid: str) -> list[LoginCut]:
+    """Return the moments of a login, and of its user. Raises StateUnusable."""
     cuts = (
         login_cut(rows, issuer, sid=sid) if sid else login_cut(rows, issuer, subject, without_sid=True),
         login_cut(rows, issuer, subject),
     )
-    return max(cut.claims_ms if cut is not None else 0 for cut in cuts)
+    return [cut for cut in cuts if cut is not None]
 
 
 def stored_cuts(rows: Rows) -> int:

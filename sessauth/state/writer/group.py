@@ -384,9 +384,13 @@ class Group:
         return EndCause.PARENT_ENDED if ended and min(ended) < session.ends_at_ms() else own
 
     def end(self, session: Session, cause: EndCause) -> None:
-        """Log the end of a session by the writer itself."""
+        """Log the end of a session by the writer itself.
+
+        Its reason is that of the suspension which stood, so that a lapse lets nobody forget it.
+        """
         change_id = f"{layout.SYSTEM_PREFIX}{cause.name.lower()}/{session.id.hex()}"
-        self.log(end_session(change_id, session.id, actor=layout.SYSTEM_ACTOR, cause=cause))
+        reason = (session.reason or "suspended") if session.status is SessionStatus.SUSPENDED else ""
+        self.log(end_session(change_id, session.id, reason, actor=layout.SYSTEM_ACTOR, cause=cause))
 
     def _end_lapsed(self, session_id: bytes) -> None:
         """End a session and those of its ancestors whose leases lapsed, before a change depends on them.
