@@ -212,6 +212,22 @@ def test_a_first_token_of_an_unsafe_login_opens_it_suspended(
     assert opened(desk, corp.token(**sid, auth_time=corp.clock.now_ms() // 1000 - 120))
 
 
+def test_two_events_of_one_second_have_their_order_by_its_fraction(
+    send: Sender, desk: Client, operator: Client, corp: Provider
+) -> None:
+    """Whole seconds have none: then the login stays suspended."""
+    agent = opened(desk, corp.token())
+    risk, at = f"{CAEP}risk-level-change", corp.clock.now_ms() // 1000
+    high, low = ({"current_level": level} for level in ("HIGH", "LOW"))
+    assert send(risk, content={**high, "event_timestamp": at}).suspended == 1
+    assert send(risk, content={**low, "event_timestamp": at}).resumed == 0
+    corp.clock.advance(5_000)
+    assert send(risk, content={**low, "event_timestamp": at + 5.2}).resumed == 1
+    assert send(risk, content={**high, "event_timestamp": at + 5.1}).suspended == 0
+    assert send(risk, content={**high, "event_timestamp": (at + 5) * 1000 + 300}).suspended == 1
+    assert status(operator, agent.parent_id) is SessionStatus.SUSPENDED
+
+
 def test_a_repeat_leaves_alone_what_an_operator_resumed(
     carrier: Client, desk: Client, operator: Client, corp: Provider
 ) -> None:

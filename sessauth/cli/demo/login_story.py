@@ -206,7 +206,10 @@ def _play(demo: IdentityDemo) -> None:
     demo.show("\nThe provider finds her account at risk, and then not any more.")
     for level, expected in (("HIGH", Reason.SESSION_SUSPENDED), ("LOW", Reason.ALLOWED)):
         began = time.perf_counter()
-        event = provider.event("ann", _RISK, current_level=level, event_timestamp=_now_s())
+        # Both are in one second, so they say when in it.
+        event = provider.event(
+            "ann", _RISK, current_level=level, event_timestamp=SystemClock().now_ms() / 1000
+        )
         demo.statements.post("/events/corp", event)
         demo.check(f"risk {level}: sub-agent", held["its sub-agent"], expected, began)
 

@@ -306,7 +306,8 @@ def _stated_outcome(stated: str, outcome: _Outcome) -> _Outcome:
 def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms: int, now_ms: int) -> int:
     """Return when an event was: as it says, else when the token was issued.
 
-    A provider's clock may be ahead: its event is later than now then, as its logins are.
+    A whole number of seconds is the end of that second; a fraction, or ms, are exact. A provider's clock may
+    be ahead: its event is later than now then, as its logins are.
     """
     latest_ms = now_ms + MAX_SKEW_MS
     stated = content.get("event_timestamp")
@@ -314,10 +315,10 @@ def _event_time(claims: Mapping[str, Any], content: Mapping[str, Any], issued_ms
         at_ms = time_claim(claims, "toe") or issued_ms
     elif isinstance(stated, bool) or not isinstance(stated, int | float) or not 0 < stated < 10**14:
         raise malformed("event_timestamp: must be a time since 1970")
-    elif stated > _MAX_SECONDS:
-        return min(int(stated), latest_ms)
+    elif stated > _MAX_SECONDS or isinstance(stated, float):
+        return min(int(stated if stated > _MAX_SECONDS else stated * 1000), latest_ms)
     else:
-        at_ms = int(stated * 1000)
+        at_ms = stated * 1000
     return min(_end_of_second(at_ms), latest_ms)
 
 
