@@ -21,8 +21,9 @@ from sessauth.client import Client
 from sessauth.clock import SystemClock
 from sessauth.errors import ConfigError
 from sessauth.gateways.event_transmitter import app, push
-from sessauth.gateways.event_transmitter.receivers import TransmitterSettings
-from sessauth.gateways.event_transmitter.stream import PUSH
+from sessauth.gateways.event_transmitter.receivers import EventReceiver, TransmitterSettings
+from sessauth.gateways.event_transmitter.source import StreamSource
+from sessauth.gateways.event_transmitter.stream import PUSH, EventStreamState, StreamPlace, StreamTerms
 from sessauth.gateways.event_transmitter.transmitter import EventTransmitter
 from tests.server.test_login_sessions import Provider, clock, corp, opened
 from tests.support.cases import CASES
@@ -247,6 +248,66 @@ def test_faulty_questions_change_nothing(corp: Provider, tmp_path: Path) -> None
         twice = receiver.send(b'{"ack": [], "ack": []}')
         assert twice.status_code == 400
         assert receiver.ask("GET", "configuration").json() == [stream]
+
+
+def test_the_largest_settings_of_a_stream_can_be_read_again(corp: Provider, tmp_path: Path) -> None:
+    """Else one receiver's would keep the program from its next start, and all others from their events."""
+    with watched(corp, tmp_path, siem={}) as each:
+        receiver = each.transmitting.receiver("siem")
+        stream = receiver.create()
+        names = ["\U00020000" * 256] * 32
+        large = {"stream_id": stream["stream_id"], "events_requested": names, "description": "\u4e00" * 1024}
+        assert receiver.ask("PATCH", "configuration", large).status_code == 200
+        longer = {**large, "events_requested": ["x" * 257]}
+        assert receiver.ask("PATCH", "configuration", longer).status_code == 400
+        each.transmitting.end()
+        each.transmitting.begin()
+        (shown,) = receiver.ask("GET", "configuration").json()
+        assert shown["events_requested"] == names
+
+
+class SilentServer:
+    """A client whose watches say nothing until they are closed."""
+
+    def __init__(self) -> None:
+        self.watched, self.closed = threading.Event(), threading.Event()
+
+    def watch_sessions(self, **_: Any) -> SilentServer:
+        """Return a watch."""
+        return self
+
+    def __enter__(self) -> SilentServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Wait for the end."""
+        self.watched.set()
+        self.closed.wait()
+        return iter(())
+
+    def close(self) -> None:
+        """End the watch."""
+        self.closed.set()
+
+
+def test_a_stream_that_ends_closes_its_watch(tmp_path: Path) -> None:
+    """A receiver that changes its stream often would use up the watches that a server has for all."""
+    server: Any = SilentServer()
+    terms = StreamTerms("s1", "siem")
+    stream = EventStreamState(tmp_path / "s1.json", terms, StreamPlace(1, b"i"))
+    receiver = EventReceiver("siem", "0" * 64, "https://siem.example")
+    source = StreamSource(stream, receiver, "https://sessauth.example", server, SystemClock())
+    source.start()
+    assert server.watched.wait(20)
+
+    stream.end()
+
+    assert server.closed.wait(20)
+    source.join(20)
+    assert not source.is_alive()
 
 
 def test_a_receiver_has_its_own_streams_alone(corp: Provider, tmp_path: Path) -> None:
@@ -560,7 +621,8 @@ def test_nothing_is_lost_when_the_program_is_killed(corp: Provider, tmp_path: Pa
                         name = claims["sub_id"]["session"]["id"]
                         assert known.setdefault(name, jti) == jti
                     # Some are acknowledged, and the answer to that is not waited for by the kill.
-                    receiver.poll(list(receiver.poll())[: turn % 4])
+                    waiting = list(receiver.poll())
+                    receiver.poll(waiting[: max(turn % 4, len(waiting) - 9)])
                 finally:
                     program.kill()
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:

@@ -66,6 +66,7 @@ class StreamSource(threading.Thread):
                 incarnation=self._read.incarnation,
                 heartbeats=True,
             ) as watch:
+                self._stream.closes(watch.close)
                 for event in watch:
                     if event.kind is EventKind.RESTORED:
                         return self._begin_again()

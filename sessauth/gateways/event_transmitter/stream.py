@@ -81,6 +81,7 @@ class EventStreamState:
         self._known: dict[str, WaitingEvent] = {}
         # Set to end the threads of the stream.
         self.stop = threading.Event()
+        self._close_watch: Callable[[], None] | None = None
         self.verified_at = float("-inf")
         self._verification: WaitingEvent | None = None
 
@@ -106,7 +107,7 @@ class EventStreamState:
                     "revision": self.place.revision,
                     "incarnation": self.place.incarnation.hex(),
                 }
-            replace_file(self._file, json.dumps(stored).encode(), 0o600)
+            replace_file(self._file, json.dumps(stored, ensure_ascii=False).encode(), 0o600)
 
     def delete(self) -> None:
         """End the stream for good. Raises OSError."""
@@ -119,6 +120,17 @@ class EventStreamState:
             self.stop.set()
         with self.changed:
             self.changed.notify_all()
+            close = self._close_watch
+        if close is not None:
+            close()
+
+    def closes(self, watch: Callable[[], None]) -> None:
+        """Have ``watch`` called when the stream ends, now if it has ended."""
+        with self.changed:
+            self._close_watch = watch
+            is_over = self.stop.is_set()
+        if is_over:
+            watch()
 
     def jti(self, revision: int, about: bytes, incarnation: bytes) -> str:
         """Return the id of an event, which is the same however often it is read."""

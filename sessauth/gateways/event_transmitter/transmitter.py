@@ -37,6 +37,7 @@ from .stream import (
 MIN_VERIFICATION_SECONDS: Final = 10
 MAX_TEXT: Final = 1_024
 MAX_EVENT_TYPES: Final = 32
+MAX_EVENT_TYPE: Final = 256
 _HEADER: Final = re.compile(r"[\x20-\x7e]{1,4096}", re.ASCII)
 _log: Final = logging.getLogger("sessauth.gateways.event_transmitter")
 
@@ -224,7 +225,7 @@ def _configured(terms: StreamTerms, receiver: EventReceiver, body: Mapping[str, 
         listed = body["events_requested"]
         if not isinstance(listed, list) or len(listed) > MAX_EVENT_TYPES:
             raise FaultyRequest(400, f"events_requested: must be a list of at most {MAX_EVENT_TYPES} texts")
-        requested = [_text("events_requested", each) for each in listed]
+        requested = [_text("events_requested", each, MAX_EVENT_TYPE) for each in listed]
         terms = replace(terms, events_requested=requested)
     if "delivery" not in body:
         return terms
@@ -245,10 +246,10 @@ def _configured(terms: StreamTerms, receiver: EventReceiver, body: Mapping[str, 
     return replace(terms, method=PUSH, endpoint=address, authorization=header)
 
 
-def _text(name: str, value: object) -> str:
+def _text(name: str, value: object, most: int = MAX_TEXT) -> str:
     """Return a text; empty for None. Raises FaultyRequest."""
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise FaultyRequest(400, f"{name}: must be a printable text of at most {MAX_TEXT} characters")
+    if not isinstance(value, str) or len(value) > most or not value.isprintable():
+        raise FaultyRequest(400, f"{name}: must be a printable text of at most {most} characters")
     return value
