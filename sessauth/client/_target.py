@@ -114,7 +114,8 @@ def resolve_target(target: str | Path | None) -> str:
     if not target:
         raise ConfigError("target: empty; give a socket path or HOST:PORT")
     path = target.removeprefix("unix:")
-    if path != target or path.startswith(("/", "./", "../")):
+    is_path = "/" in path and ":" not in path
+    if path != target or is_path or path.startswith(("/", "./", "../")):
         absolute = Path(path).absolute()
         if len(os.fsencode(absolute)) > MAX_SOCKET_PATH_BYTES:
             raise ConfigError(

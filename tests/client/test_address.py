@@ -35,12 +35,12 @@ def test_target_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_target("/run/a.sock") == "unix:/run/a.sock"
 
 
-@pytest.mark.parametrize("path", ["./a.sock", "unix:a.sock"])
+@pytest.mark.parametrize("path", ["./a.sock", "unix:a.sock", "run/a.sock"])
 def test_relative_socket_becomes_absolute(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A relative socket path counts from the working directory of the moment."""
     monkeypatch.chdir(tmp_path)
 
-    assert resolve_target(path) == f"unix:{tmp_path}/a.sock"
+    assert resolve_target(path) == f"unix:{tmp_path / path.removeprefix('unix:')}"
 
 
 def test_a_path_is_a_socket(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sessauth.model.server_status import ServerStatus
 from sessauth.server.config import Config, from_dict, load
 from sessauth.server.doctor import examination, folder_checks
 from sessauth.server.doctor.finding import SEVERITIES, Finding, Host
+from sessauth.server.identity.login_changes import OWNER
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
@@ -360,6 +361,19 @@ def test_a_sound_host_has_no_findings(place: Place) -> None:
     _backup(place)
     assert place.examine() == {}
     place.more["deep"] = True
+    assert place.examine() == {}
+
+
+def test_a_login_is_no_orphan_while_its_provider_is_in_the_settings(place: Place) -> None:
+    """The owner of a login's session is no caller."""
+    with StateWriter.open(place.home / "state", map_size=MAP_BYTES) as log:
+        log.submit(opening("one", actor="operator", owner=OWNER)).result(30)
+    assert "orphaned_sessions" in place.examine()
+
+    (place.home / "corp.json").write_text(json.dumps({"keys": [public_jwk("ES256")]}))
+    entry = {"name": "corp", "issuer": "https://idp.example", "clients": ["desk"], "jwks_file": "corp.json"}
+    place.settings["identity_providers"] = [{**entry, "grants": [{"ceiling": ["read:files/**"]}]}]
+
     assert place.examine() == {}
 
 

@@ -32,6 +32,7 @@ from ...state.lmdb.feed import ChangeLog
 from ...state.lmdb.reader import StateReader
 from ..cluster.membership import server_key_file
 from ..config import Config
+from ..identity.login_changes import OWNER
 from ..keys import local_files
 from ..keys.certificates import WARN_DAYS, stated_certificates
 from ..keys.credentials import CredentialFile
@@ -151,6 +152,8 @@ def _sessions(host: Host, reader: StateReader) -> Iterator[Finding]:
         # Other hosts have callers of their own.
         return
     known = {entry.name for entry in host.config.identities}
+    if host.config.identity_providers:
+        known.add(OWNER)
     try:
         known |= {each.name for each in CredentialFile(host.config.credentials_file).list()}
     except (SessauthError, OSError):
