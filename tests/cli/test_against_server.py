@@ -201,6 +201,21 @@ def test_facts_narrow_suspend_resume(service: Service) -> None:
     assert (resumed["status"], resumed["epoch"]) == ("ACTIVE", narrowed.json["epoch"] + 2)
 
 
+def test_narrow_reads_scopes_from_a_file(service: Service, tmp_path: Path) -> None:
+    """A session that runs gets the scopes that a report suggested; a line that is none changes nothing."""
+    session = _open(service)
+    file = tmp_path / "enough.scopes"
+    file.write_text("# suggested\nread:mcp/github/get\n")
+
+    narrowed = service("session", "narrow", session, "--ceiling-file", file, "--json").json
+    file.write_text("read:\n")
+    refused = service("session", "narrow", session, "--ceiling-file", file)
+
+    assert narrowed["epoch"] == 2
+    assert (refused.code, "line 1" in refused.err) == (2, True)
+    assert service("session", "get", session, "--json").json["epoch"] == 2
+
+
 def test_decimal_facts_stay_exact(service: Service) -> None:
     """A fact with decimal places is shown as it was given."""
     session = _open(service, "--fact", "ratio:=0.1")

@@ -542,17 +542,26 @@ def keep_alive(
     )
 
 
-@session.command("narrow", epilog=examples("session narrow 5f0c --ceiling 'deploy:cluster/web/staging'"))
+@session.command(
+    "narrow",
+    epilog=examples(
+        "session narrow 5f0c --ceiling 'deploy:cluster/web/staging'",
+        "session narrow 5f0c --ceiling-file enough.scopes --enforce",
+    ),
+)
 @params.session_argument
 @click.option("--ceiling", multiple=True, help="A scope; every call must match one of them too.")
+@click.option("--ceiling-file", default="", type=FILE, help="Scopes, one a line; - for stdin.")
 @click.option("--enforce", is_flag=True, help="End observe mode: the ceiling is enforced from now on.")
 @_expected_epoch
 @params.request_id_option
 @with_settings
-def narrow(settings: Settings, /, session_id: Ref, **options: Any) -> None:
+def narrow(settings: Settings, /, session_id: Ref, ceiling_file: str, **options: Any) -> None:
     """Narrow a session, or end its observe mode, for every token of it at once."""
+    if ceiling_file:
+        options["ceiling"] = (*options["ceiling"], *io.read_scopes(ceiling_file, "--ceiling-file"))
     if not options["ceiling"] and not options["enforce"]:
-        raise UsageError("give --ceiling, or --enforce to end observe mode")
+        raise UsageError("give --ceiling or --ceiling-file, or --enforce to end observe mode")
     with settings.client() as client:
         _show(settings, client.narrow(context.session(client, session_id), **options))
 
