@@ -131,3 +131,26 @@ def test_the_authorizer_ends_on_sigterm(fresh: Gateway) -> None:
     assert process.returncode == 0 and not fresh.socket.exists()
     lines = (fresh.folder / "authorizer.log").read_text().splitlines()
     assert not [line for line in lines if line.startswith("{") and json.loads(line).get("event") == "fault"]
+
+
+def test_a_client_without_a_token_learns_where_to_log_in(fresh: Gateway) -> None:
+    """The document reaches any client, and nothing of it the upstream; without a token there is no more."""
+    issuers = ["https://idp.example", "https://two.example"]
+    options = [word for issuer in issuers for word in ("--authorization-server", issuer)]
+    fresh.start_authorizer("--origin", "https://api.example", *options)
+    fresh.start_envoy()
+    at = "/.well-known/oauth-protected-resource"
+    for path in ("/mcp", ""):
+        reply = fresh.send("GET", path or "/v1/customers/7")
+        assert_refused(fresh, reply, 401)
+        assert (
+            reply.headers["www-authenticate"] == f'Bearer resource_metadata="https://api.example{at}{path}"'
+        )
+        shown = fresh.send("GET", at + path)
+        assert (shown.status, shown.headers["content-type"]) == (200, "application/json")
+        assert shown.json["resource"] == f"https://api.example{path}"
+        assert shown.json["authorization_servers"] == issuers
+        assert fresh.send("HEAD", at + path).body == b""
+        assert_refused(fresh, fresh.send("DELETE", at + path), 401)
+    assert fresh.call(fresh.token()).status == 200
+    assert len(fresh.upstream.requests) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sessauth.errors import ConfigError, UsageError
 from sessauth.gateways.extauthz.authorizer import CHECK, HEALTH, REPEATING, AuthorizerServer, ExtAuthz
 from sessauth.gateways.extauthz.v1 import check_pb2 as pb
 from sessauth.gateways.request import RequestMapper
+from sessauth.guard.services.resource_metadata import ResourceMetadata
 from tests.guard.world import SERVER, Broken, World
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"%s"}}'
@@ -114,6 +116,44 @@ def test_an_id_of_mcp_is_of_the_session_that_used_it_first(world: World) -> None
         assert status(mine, method, "s-2") == 404
     world.end(mine)
     assert status(also, "GET", "s-1") == 401
+
+
+def test_the_challenge_of_a_path_has_the_address_of_its_metadata(world: World) -> None:
+    """Each resource has its own; the document itself takes no token, and is shown for reads only."""
+    metadata = {
+        path: ResourceMetadata(f"https://api.example{path}", ["https://idp.example"]) for path in ("/mcp", "")
+    }
+    mapper = RequestMapper(mcp={"/mcp": world.catalogue}, http="api")
+    authorizer = ExtAuthz(world.server.verifier, mapper, metadata)
+
+    def ask(method: str, path: str, token: str = "") -> Any:
+        made = pb.CheckRequest.FromString(request(token, method=method))
+        made.attributes.request.http.path = path
+        if not token:
+            lines = made.attributes.request.http.header_map
+            kept = [line for line in lines.headers if line.key != "authorization"]
+            lines.ClearField("headers")
+            lines.headers.extend(kept)
+        data = made.SerializeToString()
+        answer = pb.CheckResponse.FromString(authorizer.answer_now(data) or authorizer.answer(data))
+        assert answer.status.code == 7
+        lines = {line.header.key: line.header.value for line in answer.denied_response.headers}
+        return answer.denied_response.status.code, lines.get("www-authenticate"), answer.denied_response.body
+
+    at = "/.well-known/oauth-protected-resource"
+    for path, document in (("/mcp", f"{at}/mcp"), ("/v1/notes", at), ("/v1/notes?page=2", at)):
+        address = f'resource_metadata="https://api.example{document}"'
+        assert ask("GET", path)[:2] == (401, f"Bearer {address}")
+        assert ask("GET", path, "sessauth_token_x")[:2] == (401, f'Bearer error="invalid_token", {address}')
+        status, _, body = ask("GET", document)
+        assert status == 200
+        assert json.loads(body)["resource"] == "https://api.example" + document.removeprefix(at)
+        for method in ("POST", "DELETE"):
+            assert ask(method, document)[0] == 401
+    token = world.token().present().text
+    assert ask("GET", "/v1/notes", token)[:2] == (403, 'Bearer error="insufficient_scope"')
+    for path in (f"{at}?x=1", f"{at}/other"):
+        assert ask("GET", path)[0] == 401
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\x0a\x00", b"x" * 100_000])

@@ -17,6 +17,9 @@ from tests.guard.world import World
 from tests.support.server_fixture import AUDIENCE
 from tests.support.service import wait_until
 
+EXTAUTHZ = ("extauthz", "--listen", "x.sock", "--http", "api")
+LOGIN = ("--authorization-server", "https://idp.example")
+
 
 def command(world: World, *arguments: str) -> list[str]:
     """Return the command line of a gateway beside the server."""
@@ -101,6 +104,15 @@ def test_extmcp_serves_until_a_signal(world: World, tmp_path: Path) -> None:
         (("authzen", "--register-as", "x"), "give"),
         (("extmcp", "--listen", "x.sock"), "catalogue"),
         (("extmcp",), "--listen"),
+        (("extauthz", "--listen", "x.sock"), "nothing would be served"),
+        ((*EXTAUTHZ, "--origin", "https://a.example"), "give both"),
+        ((*EXTAUTHZ, *LOGIN), "give both"),
+        ((*EXTAUTHZ, *LOGIN, "--origin", "https://a.example/x"), "without a path"),
+        ((*EXTAUTHZ, *LOGIN, "--origin", "a.example"), "--origin: must"),
+        (
+            (*EXTAUTHZ, "--origin", "https://a.example", "--authorization-server", "i"),
+            "authorization_servers:",
+        ),
     ],
 )
 def test_a_command_that_can_not_serve_leaves_at_once(

@@ -367,6 +367,13 @@ def extmcp(
     "--mcp-path", "paths", multiple=True, help="The server's path, one for each catalogue. Default: /mcp."
 )
 @click.option("--http", default="", help="Check all other paths too, as resources below this one, e.g. api.")
+@click.option("--origin", default="", help="https://HOST by which clients reach Envoy.")
+@click.option(
+    "--authorization-server",
+    "authorization_servers",
+    multiple=True,
+    help="Issuer at which clients without a token log in (RFC 9728), with --origin. Repeatable.",
+)
 @log_option
 @with_settings
 def extauthz(
@@ -376,6 +383,8 @@ def extauthz(
     catalogues: Sequence[Path],
     paths: Sequence[str],
     http: str,
+    origin: str,
+    authorization_servers: Sequence[str],
     log_level: str,
     **options: Any,
 ) -> None:
@@ -385,6 +394,7 @@ def extauthz(
     """
     from ...gateways.extauthz.authorizer import AuthorizerServer, ExtAuthz
     from ...gateways.request import RequestMapper
+    from ...guard.services.resource_metadata import ResourceMetadata, checked_address
     from ...server import log
 
     paths = paths or (["/mcp"] if len(catalogues) == 1 else [])
@@ -394,9 +404,18 @@ def extauthz(
         raise UsageError("catalogue: give a catalogue, http or both: nothing would be served")
     mcp = dict(zip(paths, read_catalogues(catalogues), strict=True))
     mapper = RequestMapper(mcp=mcp, http=http)
+    metadata = {}
+    if origin or authorization_servers:
+        if not (origin and authorization_servers):
+            raise UsageError("origin, authorization_server: give both")
+        origin = origin.rstrip("/")
+        if checked_address("origin", origin).path:
+            raise UsageError("origin: must be https://HOST, without a path")
+        resources = {path: origin + path for path in paths} | ({"": origin} if http else {})
+        metadata = {path: ResourceMetadata(each, authorization_servers) for path, each in resources.items()}
     log.configure(log_level.upper())
     stop = stop_event()
     with open_verifier(settings, **options) as verifier:
-        authorizer = ExtAuthz(verifier, mapper)
+        authorizer = ExtAuthz(verifier, mapper, metadata)
         server = AuthorizerServer(authorizer, verifier)
         serve_until(stop, settings, server, listen, audience=options["audience"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..._fast._check import Prepared
@@ -19,6 +20,7 @@ from ..._fast.codec.errors import FormError
 from ...decisions.decision import DecisionBase, allows, is_answer
 from ...decisions.outward import Outward, outward
 from ...guard.services.mcp_sessions import McpSessions
+from ...guard.services.resource_metadata import ResourceMetadata
 from ...reasons import Reason, Stage
 from ...server.log import event, fault
 from ...verifier.base import BaseVerifier
@@ -41,6 +43,7 @@ _OVERWRITE: Final = 2
 # google.rpc.Code PERMISSION_DENIED. Envoy looks only at whether it is 0.
 _DENIED: Final = 7
 _RETRY_SECONDS: Final = {Outward.APPROVAL: "5", Outward.UNAVAILABLE: "1"}
+_CHALLENGE: Final = "www-authenticate"
 # In the place of ids, which always have these lengths.
 _SESSION_PLACE: Final = b"s" * 32
 _DECISION_PLACE: Final = b"d" * 32
@@ -83,23 +86,38 @@ def pass_with(session_id: bytes, decision_id: bytes) -> bytes:
     return b"".join((_BEFORE, session, _BETWEEN, decided, _AFTER))
 
 
-def deny(outcome: Outward, mcp: bool, request_id: bytes, decision_id: bytes = b"") -> bytes:
+def deny(
+    outcome: Outward,
+    mcp: bool,
+    request_id: bytes,
+    decision_id: bytes = b"",
+    metadata: ResourceMetadata | None = None,
+) -> bytes:
     """Return the answer for a denied call."""
     lines = [(DECISION, decision_id.hex())] if decision_id else []
-    if outcome.challenge:
-        lines.append(("www-authenticate", outcome.challenge))
+    if challenge := outcome.challenge:
+        if metadata is not None and outcome is Outward.UNAUTHENTICATED:
+            challenge = metadata.challenge(challenge)
+        lines.append((_CHALLENGE, challenge))
     if outcome in _RETRY_SECONDS:
         lines.append(("retry-after", _RETRY_SECONDS[outcome]))
     return _denied(outcome.http, lines, outcome.jsonrpc, outcome.text, mcp, request_id)
 
 
-def refuse(fault: Fault, mcp: bool, request_id: bytes) -> bytes:
+def refuse(fault: Fault, mcp: bool, request_id: bytes, metadata: ResourceMetadata | None = None) -> bytes:
     """Return the answer for a request that was not checked. Its name tells the client how to change it."""
     lines = [(REFUSAL, fault.name)]
     if fault is Fault.NO_TOKEN:
         # Without an error code: RFC 6750, section 3.1.
-        lines.append(("www-authenticate", "Bearer"))
+        lines.append((_CHALLENGE, "Bearer" if metadata is None else metadata.challenge("Bearer")))
     return _denied(fault.http, lines, fault.jsonrpc, fault.text, mcp, request_id)
+
+
+def show(metadata: ResourceMetadata) -> bytes:
+    """Return the answer that shows the metadata to any client. Nothing reaches the upstream."""
+    # Pages of other origins may read it: it is public.
+    lines = [("content-type", "application/json"), ("access-control-allow-origin", "*")]
+    return _answered(200, lines, metadata.document.decode())
 
 
 def _denied(
@@ -110,12 +128,13 @@ def _denied(
         body = f'{{"jsonrpc":"2.0","id":{request_id.decode() or "null"},"error":{error}}}'
     else:
         body = json.dumps({"error": text})
-    response = CheckResponse(
-        denied_response=DeniedHttpResponse(
-            headers=[_line(name, value) for name, value in [("content-type", "application/json"), *lines]],
-            body=body,
-        )
-    )
+    return _answered(status, [("content-type", "application/json"), *lines], body)
+
+
+def _answered(status: int, lines: list[tuple[str, str]], body: str) -> bytes:
+    """Return the answer that Envoy sends in place of the upstream's."""
+    headers = [_line(name, value) for name, value in lines]
+    response = CheckResponse(denied_response=DeniedHttpResponse(headers=headers, body=body))
     response.status.code = _DENIED
     response.denied_response.status.code = status
     return response.SerializeToString()
@@ -131,11 +150,25 @@ _SPIFFE: Final = "spiffe://"
 class ExtAuthz:
     """Answers each CheckRequest by one verifier. Any failure is a denial."""
 
-    def __init__(self, verifier: BaseVerifier, mapper: RequestMapper) -> None:
-        """Check the calls that ``mapper`` makes of requests."""
+    def __init__(
+        self,
+        verifier: BaseVerifier,
+        mapper: RequestMapper,
+        metadata: Mapping[str, ResourceMetadata] = MappingProxyType({}),
+    ) -> None:
+        """Check the calls that ``mapper`` makes of requests.
+
+        Args:
+            verifier: decides.
+            mapper: of the paths that are served.
+            metadata: of the resources, by path; that of all other paths is at "". It is shown to anyone, and
+                each Bearer challenge of a 401 has its address.
+        """
         self._verifier = verifier
         self._mapper = mapper
         self._prepared: dict[str, Prepared] = {}
+        self._metadata = metadata
+        self._shown = {each.path: show(each) for each in metadata.values()}
         self._sessions = McpSessions()
 
     def answer_now(self, data: bytes) -> bytes | None:
@@ -150,9 +183,14 @@ class ExtAuthz:
         return self._answer(data, True) or deny(Outward.UNAVAILABLE, False, b"")
 
     def _answer(self, data: bytes, may_wait: bool) -> bytes | None:
-        mcp, request_id = False, b""
+        mcp, request_id, metadata = False, b"", None
         try:
             request = ExtAuthzRequest(data)
+            if self._metadata:
+                if request.path in self._shown and request.method in ("GET", "HEAD"):
+                    return self._shown[request.path]
+                path = request.path.partition("?")[0]
+                metadata = self._metadata.get(path) or self._metadata.get("")
             mapped = self._map(request)
             mcp, request_id = mapped.mcp, mapped.request_id
             if isinstance(mapped, Call):
@@ -163,7 +201,7 @@ class ExtAuthz:
                 decision = self._unknown(mapped, request, may_wait)
             else:
                 event(logging.INFO, "refused", fault=mapped.fault.name, detail=mapped.detail)
-                return refuse(mapped.fault, mcp, request_id)
+                return refuse(mapped.fault, mcp, request_id, metadata)
             if decision is None:
                 return None
             if not is_answer(decision):
@@ -174,7 +212,7 @@ class ExtAuthz:
             if allows(decision) or decision.reason is Reason.WRONG_SESSION:
                 # The verifier was told of no session but that of the id of MCP.
                 return refuse(Fault.MCP_SESSION, mcp, request_id)
-            return deny(outward(decision), mcp, request_id, decision.decision_id)
+            return deny(outward(decision), mcp, request_id, decision.decision_id, metadata)
         except FormError as error:
             event(logging.WARNING, "refused", fault=Fault.HEADER_FORM.name, detail=error.detail)
             return refuse(Fault.HEADER_FORM, mcp, request_id)

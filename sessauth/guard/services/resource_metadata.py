@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ...errors import UsageError
 from ..asgi import App, Event, Receive, Scope, Send
@@ -24,6 +24,52 @@ from ..asgi import App, Event, Receive, Scope, Send
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _CHALLENGE: Final = b"www-authenticate"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class ResourceMetadata:
+    """The metadata of one resource, and the parameter of challenges that says where it is.
+
+    Attributes:
+        path: of the document at the resource's host: the well-known one, then the resource's own (RFC 9728,
+            section 3.1).
+        document: JSON.
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        authorization_servers: Sequence[str],
+        *,
+        scopes: Sequence[str] = (),
+        name: str = "",
+        documentation: str = "",
+    ) -> None:
+        """Encode the document. The parameters, and what is raised, are those of ProtectedResource."""
+        address = checked_address("resource", resource)
+        if not authorization_servers or isinstance(authorization_servers, str):
+            raise UsageError("authorization_servers: must be a list of at least one issuer")
+        for issuer in authorization_servers:
+            checked_address("authorization_servers", issuer)
+        if documentation:
+            checked_address("documentation", documentation)
+        self.path = WELL_KNOWN + address.path.rstrip("/")
+        self._added = f'resource_metadata="{address.scheme}://{address.netloc}{self.path}"'
+        stated: dict[str, Any] = {
+            "resource": resource,
+            "authorization_servers": list(authorization_servers),
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": list(scopes),
+            "resource_name": name,
+            "resource_documentation": documentation,
+        }
+        self.document = json.dumps({key: value for key, value in stated.items() if value}).encode()
+
+    def challenge(self, value: str) -> str:
+        """Return a value of ``WWW-Authenticate`` with the address added, if it is a Bearer challenge."""
+        scheme, _, parameters = value.partition(" ")
+        if scheme.lower() != "bearer":
+            return value
+        return "Bearer " + ", ".join(filter(None, (parameters.strip(), self._added)))
 
 
 class ProtectedResource:
@@ -52,33 +98,17 @@ class ProtectedResource:
             name: for people.
             documentation: the address of a page for developers.
         """
-        address = _address("resource", resource)
-        if not authorization_servers or isinstance(authorization_servers, str):
-            raise UsageError("authorization_servers: must be a list of at least one issuer")
-        for issuer in authorization_servers:
-            _address("authorization_servers", issuer)
-        if documentation:
-            _address("documentation", documentation)
         self._app = app
-        # The path of the resource follows the well-known one (RFC 9728, section 3.1).
-        self._path = WELL_KNOWN + address.path.rstrip("/")
-        self._added = f'resource_metadata="{address.scheme}://{address.netloc}{self._path}"'.encode()
-        stated: dict[str, Any] = {
-            "resource": resource,
-            "authorization_servers": list(authorization_servers),
-            "bearer_methods_supported": ["header"],
-            "scopes_supported": list(scopes),
-            "resource_name": name,
-            "resource_documentation": documentation,
-        }
-        self._document = json.dumps({key: value for key, value in stated.items() if value}).encode()
+        self._metadata = ResourceMetadata(
+            resource, authorization_servers, scopes=scopes, name=name, documentation=documentation
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a question for the metadata, or have the application answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] == self._path:
+        if scope["path"] == self._metadata.path:
             await self._answer(scope["method"], send)
             return
 
@@ -91,15 +121,14 @@ class ProtectedResource:
 
     def _header(self, name: bytes, value: bytes) -> tuple[bytes, bytes]:
         """Return a header, with the address if it is a Bearer challenge."""
-        if name.lower() != _CHALLENGE or value.partition(b" ")[0].lower() != b"bearer":
+        if name.lower() != _CHALLENGE:
             return name, value
-        parameters = value.partition(b" ")[2].strip()
-        return name, b"Bearer " + b", ".join(filter(None, (parameters, self._added)))
+        return name, self._metadata.challenge(value.decode("latin-1")).encode("latin-1")
 
     async def _answer(self, method: str, send: Send) -> None:
         """Answer with the document. Pages of other origins may read it: it is public."""
         allowed = method in ("GET", "HEAD")
-        body = self._document if allowed else b""
+        body = self._metadata.document if allowed else b""
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -110,8 +139,8 @@ class ProtectedResource:
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
-def _address(key: str, text: str) -> Any:
-    """Return the parts of an address. Raises UsageError."""
+def checked_address(key: str, text: str) -> SplitResult:
+    """Return the parts of an address. Raises UsageError, which names ``key``."""
     try:
         address = urlsplit(text)
         host, _ = address.hostname or "", address.port
