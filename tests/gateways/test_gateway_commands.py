@@ -111,7 +111,7 @@ def test_extmcp_serves_until_a_signal(world: World, tmp_path: Path) -> None:
         ((*EXTAUTHZ, *LOGIN, "--origin", "a.example"), "--origin: must"),
         (
             (*EXTAUTHZ, "--origin", "https://a.example", "--authorization-server", "i"),
-            "authorization_servers:",
+            "--authorization-server: must",
         ),
     ],
 )
