@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,6 +26,7 @@ from ..errors import InvalidApproval, ScopeError, UsageError
 from ..limits import MAX_JSON_BYTES, MAX_SCOPES
 from ..model.approval import SignedApproval
 from ..scopes.scope import Scope
+from ..scopes.value import value_of
 from ..tokens.prover import HolderKey
 from ..tokens.token import Token
 from . import params
@@ -285,9 +286,15 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,119}")
 
 
 def read_scopes(source: str, option: str) -> list[str]:
-    """Return the scopes in a file, or on stdin for ``-``; empty lines and comments (``#``) are skipped.
+    """Return the scopes in a file, or on stdin for ``-``; raises as :func:`read_scope_lines`."""
+    return [text for _, text in read_scope_lines(source, option)]
 
-    Raises UsageError if it can't be read, has no scope or too many, or a line is not one; it names the line.
+
+def read_scope_lines(source: str, option: str) -> list[tuple[int, str]]:
+    """Return the scopes in a file, or on stdin for ``-``, each with the number of its line.
+
+    Empty lines and comments (``#``) are skipped. Raises UsageError if the file can't be read, has no scope or
+    too many, or a line is not one; it names the line.
     """
     scopes = []
     for number, line in enumerate(read_text(source, option).splitlines(), start=1):
@@ -295,7 +302,7 @@ def read_scopes(source: str, option: str) -> list[str]:
         if not text or text.startswith("#"):
             continue
         try:
-            scopes.append(str(Scope.parse(text)))
+            scopes.append((number, str(Scope.parse(text))))
         except ScopeError as error:
             raise UsageError(f"{option}: {source}, line {number}: {error}") from None
     if not scopes:
@@ -303,6 +310,28 @@ def read_scopes(source: str, option: str) -> list[str]:
     if len(scopes) > MAX_SCOPES:
         raise UsageError(f"{option}: {source} holds more than {MAX_SCOPES} scopes")
     return scopes
+
+
+def scope_warnings(
+    scopes: Sequence[str], option: str, facts: Mapping[str, Any] | None = None, *, strict: bool
+) -> list[str]:
+    """Return the findings of ``scope lint`` about scopes that are about to be granted, a line each.
+
+    Raises UsageError if a scope is malformed, and with ``strict`` if there is a finding.
+    """
+    from ..scopes.lint import lint
+
+    known = {name: value_of(value) for name, value in (facts or {}).items()}
+    try:
+        parsed = list(map(Scope.parse, scopes))
+    except ScopeError as error:
+        raise UsageError(f"{option}: {error}") from None
+    found = [
+        f"{each.part}: {each.problem} [{each.rule}]; instead: {each.instead}" for each in lint(parsed, known)
+    ]
+    if found and strict:
+        raise UsageError(f"{option}: strict: {found[0]}")
+    return found
 
 
 def purpose_file(folder: Path, purpose: str, option: str) -> str:

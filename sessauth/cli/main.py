@@ -66,7 +66,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "check:allowed",
             "Show for each call whether a token could make it now: yes, no, or maybe.",
         ),
-        "scope": ("local.scope:scope", "Try and compare scopes in files, without a server."),
+        "scope": ("local.scope:scope", "Check, explain, try and compare scopes in files, without a server."),
     },
     "Tools and gateways": {
         "catalogue": (

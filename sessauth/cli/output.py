@@ -209,8 +209,8 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     DENIED: "of check, permit commit, allowed, mcp guard: denied, or the token is refused; of scope try: no "
     "scope matches; of token inspect, session receipt, session verify-closed, evidence, evidence verify, "
     "audit verify, audit replay, audit story, cluster heads, conformance, catalogue diff, scope compare, "
-    "demo: not proven, or something was found; of status: it denies every check; of doctor: there are "
-    "warnings",
+    "scope lint, demo: not proven, or something was found; of status: it denies every check; of doctor: "
+    "there are warnings",
     USAGE: "usage: an argument, a file or a token that can't be read; of doctor: there are errors; of mcp "
     "guard: a line is too long",
     REFUSED: "the server refused: credential, role, not found, or against the rules",

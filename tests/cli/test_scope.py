@@ -1,4 +1,4 @@
-"""``scope try`` and ``scope compare``: scopes in files, without a server."""
+"""``sessauth scope``: scopes in files, without a server."""
 
 from __future__ import annotations
 
@@ -220,24 +220,24 @@ def test_a_try_is_the_answer_of_the_kernel(tried: list[Scope], request: tuple[by
     assert all(bool(each.cause) != each.matched for each in found)
 
 
-ROWS = re.findall(
-    r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \|$",
-    (ROOT / "docs" / "how-to" / "writing-scopes.md").read_text(encoding="utf-8"),
-    re.MULTILINE,
-)
+PAGE = (ROOT / "docs" / "how-to" / "writing-scopes.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \|(?: `(.+?)`)? \|$", PAGE, re.MULTILINE)
 
 
 def test_each_row_of_the_page_is_tried() -> None:
     """The table's rows are all in the form that the next test types."""
-    page = (ROOT / "docs" / "how-to" / "writing-scopes.md").read_text(encoding="utf-8")
-
-    assert len(ROWS) == sum(line.startswith("| `") for line in page.splitlines()) > 10
+    assert len(ROWS) == sum(line.startswith("| `") for line in PAGE.splitlines()) > 10
 
 
-@pytest.mark.parametrize(("looks_right", "call", "holds"), ROWS)
-def test_a_scope_that_looks_right_is_not(run: Run, looks_right: str, call: str, holds: str) -> None:
-    """The scope of the first column matches the call, and that of the last does not."""
+@pytest.mark.parametrize(("looks_right", "call", "holds", "rule"), ROWS)
+def test_a_scope_that_looks_right_is_not(
+    run: Run, looks_right: str, call: str, holds: str, rule: str
+) -> None:
+    """The scope of the first column matches the call and has a finding, that of the third does neither."""
     admitted = run("scope", "try", "-", *shlex.split(call), stdin=looks_right)
     refused = run("scope", "try", "-", *shlex.split(call), stdin=holds)
 
     assert (admitted.code, refused.code) == (0, 1), admitted.err + refused.err
+    found = [each["rule"] for each in run("scope", "lint", "-", "--json", stdin=looks_right).json["findings"]]
+    assert found == ([rule] if rule else [])
+    assert run("scope", "lint", "-", stdin=holds).code == 0

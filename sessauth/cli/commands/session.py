@@ -424,6 +424,7 @@ def _ceiling_of(scopes: Sequence[str], file: str, folder: Path | None, purpose: 
 @click.option(
     "--token-ttl", "token_ttl_ms", type=params.duration, default=0, help="With --mint: its life, as 15m."
 )
+@click.option("--strict", is_flag=True, help="Refuse a ceiling with findings of scope lint.")
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @params.request_id_option
 @with_settings
@@ -438,6 +439,7 @@ def open_(
     scopes: Sequence[str],
     audience: Sequence[str],
     token_ttl_ms: int,
+    strict: bool,
     **options: Any,
 ) -> None:
     """Open a session, and with --mint also its first token: both, or neither."""
@@ -453,6 +455,9 @@ def open_(
     options["ceiling"] = _ceiling_of(ceiling, ceiling_file, ceilings, options["purpose"])
     if token_file is None and (scopes or audience or token_ttl_ms):
         raise UsageError("--scope, --audience and --token-ttl are those of a token: give --mint FILE")
+    facts = dict([*options["facts"], *options["visible_facts"]])
+    findings = io.scope_warnings(options["ceiling"], "--ceiling", facts, strict=strict)
+    findings += io.scope_warnings(scopes, "--scope", facts, strict=strict)
     with settings.client() as client:
         terms = _opening(client, **options)
         if token_file is None:
@@ -466,9 +471,10 @@ def open_(
             except BaseException:
                 token_file.unlink(missing_ok=True)
                 raise
-            for warning in token.warnings:
-                warn(warning)
+            findings += token.warnings
             token_file.write_text(text_of(token) + "\n", encoding="ascii")
+    for finding in findings:
+        warn(finding)
     if opened.observe:
         warn(f"observe mode: {session_view.OBSERVE_MODE}; 'sessauth session narrow --enforce' ends that")
     if quiet:
@@ -553,17 +559,21 @@ def keep_alive(
 @click.option("--ceiling", multiple=True, help="A scope; every call must match one of them too.")
 @click.option("--ceiling-file", default="", type=FILE, help="Scopes, one a line; - for stdin.")
 @click.option("--enforce", is_flag=True, help="End observe mode: the ceiling is enforced from now on.")
+@click.option("--strict", is_flag=True, help="Refuse a ceiling with findings of scope lint.")
 @_expected_epoch
 @params.request_id_option
 @with_settings
-def narrow(settings: Settings, /, session_id: Ref, ceiling_file: str, **options: Any) -> None:
+def narrow(settings: Settings, /, session_id: Ref, ceiling_file: str, strict: bool, **options: Any) -> None:
     """Narrow a session, or end its observe mode, for every token of it at once."""
     if ceiling_file:
         options["ceiling"] = (*options["ceiling"], *io.read_scopes(ceiling_file, "--ceiling-file"))
     if not options["ceiling"] and not options["enforce"]:
         raise UsageError("give --ceiling or --ceiling-file, or --enforce to end observe mode")
+    findings = io.scope_warnings(options["ceiling"], "--ceiling", strict=strict)
     with settings.client() as client:
         _show(settings, client.narrow(context.session(client, session_id), **options))
+    for finding in findings:
+        warn(finding)
 
 
 @session.command("facts", epilog=examples("session facts 5f0c --fact case=c-1 --fact level:=3"))

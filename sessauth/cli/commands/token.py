@@ -30,6 +30,7 @@ from ..io import (
     read_scopes,
     read_token,
     require_one_stdin,
+    scope_warnings,
     text_of,
     with_options,
     write_new,
@@ -269,7 +270,11 @@ _block_options = with_options(
     click.option("--open", "is_open", is_flag=True, help="Let the holder attenuate it further: a secret."),
     click.option("--to", metavar="PUBLIC|@FILE", help="Bind it to a holder's key: calls then need proofs."),
     click.option("--may-seal", is_flag=True, help="With --to: the holder may make unbound tokens of it."),
-    click.option("--strict", is_flag=True, help="Refuse a scope that is not proven to narrow."),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="Refuse a scope that is not proven to narrow, or has a finding.",
+    ),
 )
 
 
@@ -281,23 +286,29 @@ def _terms(
     is_open: bool,
     max_blocks: int | None,
     **options: Any,
-) -> dict[str, Any]:
-    """Return a block's options as parameters of ``Client.mint``, ``Issuer.mint`` and ``Token.attenuate``."""
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a block's options as parameters of ``Client.mint``, ``Issuer.mint`` and ``Token.attenuate``.
+
+    Beside them are the findings about its scopes; with ``--strict`` there are none.
+    """
     if to is not None and is_open:
         raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
     if to is None and options["may_seal"]:
         raise UsageError("--may-seal restricts the holder of a bound token: give --to")
-    return {
+    scopes = [*scopes, *(read_scopes(scope_file, "--scope-file") if scope_file else ())]
+    findings = scope_warnings(scopes, "--scope", strict=options.get("strict", False))
+    terms = {
         **options,
-        "scopes": [*scopes, *(read_scopes(scope_file, "--scope-file") if scope_file else ())],
+        "scopes": scopes,
         "max_blocks": max_blocks or 0,
         "ending": "open" if is_open else "",
         "to": read_holder(to, "--to") if to is not None else None,
     }
+    return terms, findings
 
 
-def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
-    """Print or write a new token. Warnings go to stderr, or into the JSON."""
+def _hand_over(settings: Settings, made: Token, out: Path | None, findings: Sequence[str] = ()) -> None:
+    """Print or write a new token. Warnings, and findings about its scopes, go to stderr, or into the JSON."""
     text = text_of(made)
     if out is not None:
         write_new(out, text)
@@ -306,11 +317,12 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
         "block_id": made.block_ids[-1].hex(),
         "expires_at_ms": made.expires_at_ms,
         "ending": made.ending.name.lower(),
-        "warnings": list(made.warnings),
+        "warnings": [*made.warnings, *findings],
     }
     if not settings.json:
-        for warning in made.warnings:
-            warn(with_option_names(warning, options_of(settings.command)))
+        options = options_of(settings.command)
+        for warning in (*(with_option_names(each, options) for each in made.warnings), *findings):
+            warn(warning)
     if out is None:
         settings.show({**document, "token": text}, [text])
         return
@@ -341,18 +353,19 @@ def mint(
     settings: Settings, /, session_id: Ref, issuer_key: Path | None, out: Path | None, **options: Any
 ) -> None:
     """Mint a token of a session and print it."""
+    if issuer_key is not None and options.pop("strict"):
+        raise UsageError("--strict is for the server, which knows the ceiling: leave out --issuer-key")
+    terms, findings = _terms(**options)
     if issuer_key is not None:
         from ...crypto.keys import IssuerKey
         from ...tokens.token import Issuer
 
-        if options.pop("strict"):
-            raise UsageError("--strict is for the server, which knows the ceiling: leave out --issuer-key")
         issuer = Issuer(IssuerKey.load(issuer_key), settings.clock)
-        made = issuer.mint(context.whole(session_id, "SESSION_ID"), **_terms(**options))
+        made = issuer.mint(context.whole(session_id, "SESSION_ID"), **terms)
     else:
         with settings.client() as client:
-            made = client.mint(context.session(client, session_id), **_terms(**options))
-    _hand_over(settings, made, out)
+            made = client.mint(context.session(client, session_id), **terms)
+    _hand_over(settings, made, out, findings)
 
 
 @token.command(
@@ -372,8 +385,9 @@ def attenuate(
     """Narrow an open token, or with its --key a bound one; no server takes part."""
     parent = read_token(token_file)
     key = HolderKey.load(key_file) if key_file is not None else None
-    child = parent.attenuate(key=key, clock=settings.clock, **_terms(**options))
-    _hand_over(settings, child, out)
+    terms, findings = _terms(**options)
+    child = parent.attenuate(key=key, clock=settings.clock, **terms)
+    _hand_over(settings, child, out, findings)
 
 
 @token.command("present", epilog=examples("token present deploy.token"))

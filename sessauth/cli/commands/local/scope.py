@@ -1,4 +1,4 @@
-"""``sessauth scope``: scopes of files, tried and compared without a server."""
+"""``sessauth scope``: scopes of files, checked, explained, tried and compared without a server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from ...._fast import _codec as codec
 from ....errors import UsageError
 from ....model.session import Fact, fact_records
 from ....scopes import containment
+from ....scopes.explain import explain
+from ....scopes.lint import RULES, lint
 from ....scopes.scope import Scope
+from ....scopes.value import value_of
 from ...context import Settings, with_settings
-from ...io import json_bytes, read_scopes, require_one_stdin
+from ...io import json_bytes, read_scope_lines, read_scopes, require_one_stdin
 from ...output import printable
 from ...params import FILE, examples
 from ...params import fact as fact_option
@@ -44,7 +47,64 @@ class Tried(NamedTuple):
 
 @click.group()
 def scope() -> None:
-    """Try and compare scopes in files, without a server."""
+    """Check, explain, try and compare scopes in files, without a server."""
+
+
+@scope.command(
+    "lint",
+    epilog=examples(
+        "scope lint mail.scopes pay.scopes", "scope lint pay.scopes --ignore no-lower-bound --json"
+    ),
+)
+@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
+@click.option(
+    "--fact", "facts", type=fact_option, multiple=True, help="A fact's value: name=text, name:=JSON."
+)
+@click.option(
+    "--ignore",
+    type=click.Choice(RULES),
+    metavar="RULE",
+    multiple=True,
+    help="A rule to leave out. Repeatable.",
+)
+@with_settings
+def lint_files(
+    settings: Settings, /, files: Sequence[str], facts: Sequence[tuple[str, Any]], ignore: Sequence[str]
+) -> None:
+    """Find scopes in FILEs that look right and are not; each file is one ceiling.
+
+    Exits with 1 if there are findings.
+    """
+    require_one_stdin(tuple(files), "FILE: only one can be read from stdin")
+    known = {name: value_of(value) for name, value in facts}
+    documents, lines = [], []
+    for file in files:
+        numbered = read_scope_lines(file, "FILE")
+        for each in lint([Scope.parse(text) for _, text in numbered], known):
+            if each.rule in ignore:
+                continue
+            line, text = numbered[each.scope]
+            documents.append({"file": file, "line": line, **each._asdict(), "scope": text})
+            lines += [
+                f"{printable(file)}:{line}: {printable(each.part)}",
+                f"  {printable(each.problem)} [{each.rule}]",
+                f"  instead: {printable(each.instead)}",
+            ]
+    settings.show({"findings": documents}, lines or ["no findings"], ok=not documents)
+
+
+@scope.command("explain", epilog=examples("scope explain mail.scopes"))
+@click.argument("file", type=FILE)
+@with_settings
+def explain_file(settings: Settings, /, file: str) -> None:
+    """Say in plain words what the scopes in FILE permit."""
+    scopes = read_scopes(file, "FILE")
+    meanings = [explain(Scope.parse(text)) for text in scopes]
+    lines = []
+    for text, meaning in zip(scopes, meanings, strict=True):
+        lines += [printable(text), *(f"  {printable(line)}" for line in meaning)]
+    documents = [{"scope": text, "meaning": meaning} for text, meaning in zip(scopes, meanings, strict=True)]
+    settings.show({"scopes": documents}, lines)
 
 
 @scope.command(
