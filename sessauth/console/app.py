@@ -7,7 +7,7 @@ Parts:
 
 - ``serving.py``: the listener on loopback, and the links that log a browser in. ``logins.py``: the logins.
 - ``gate.py``: the outermost part, in front of every page.
-- ``app.py``: routes, and the pages of hosts, tokens and decisions.
+- ``app.py``: routes, and the pages of hosts, identity providers, tokens and decisions.
 - ``board.py``: the sessions, kept current by the server's events, and the pages that follow them live.
 - ``session_list.py``: all sessions, and those that are denied most.
 - ``sessions.py``: a session with its grants, tokens, decisions and life.
@@ -71,6 +71,9 @@ from .session_changes import SessionChanges
 from .session_list import SessionsPage
 from .sessions import one_session
 
+# Living logins are counted row by row.
+IDENTITY_MS: Final = 3_000
+
 
 async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
     client = parts.client
@@ -93,6 +96,11 @@ async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
             (each, max(0, head - each.revision), _freshness(each, now_ms)) for each in verifiers.value
         ],
     }
+
+
+async def _identity(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
+    status = await parts.answers.get("identity", parts.client.get_identity_status, IDENTITY_MS)
+    return "identity.html", {"status": status.value, "at_ms": status.at_ms}
 
 
 def _freshness(verifier: RegisteredVerifier, now_ms: int) -> str:
@@ -342,9 +350,12 @@ def _routes(parts: ConsoleParts) -> list[Route]:
         Route("/decisions", live(decisions.list)),
         Route("/decisions/{decision}", live(decisions.one)),
         Route("/hosts", live(partial(_hosts, parts))),
+        Route("/identity", live(partial(_identity, parts))),
         Route("/cut-off", cut_off.show),
         Route("/cut-off", cut_off.end, methods=["POST"]),
         Route("/cut-off/outcome/{form}", live(cut_off.outcome)),
+        Route("/cut-off/user", cut_off.show_user),
+        Route("/cut-off/user", cut_off.cut_user, methods=["POST"]),
         Route("/cut-off/ban", cut_off.show_ban),
         Route("/cut-off/ban", cut_off.lift, methods=["POST"]),
         Route("/freeze", cut_off.show_freeze),

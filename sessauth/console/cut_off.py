@@ -1,4 +1,4 @@
-"""The pages that cut many agents off: ends by a selection, bans of new sessions, the freeze of everything.
+"""The pages that cut many agents off: ends by a selection or by a user's logins, bans, the freeze of all.
 
 Each is first a preview. A form has an id, and what it asks for is done once however often it is sent: an end
 that is sent again would end what was opened since, and a freeze would undo a thaw in between.
@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from ..client import EndedSessions, EndPreview
 from ..errors import NotFound, PermissionDenied, SessauthError, UsageError
 from ..limits import MAX_LABELS
-from ..model.session import SessionBan, SessionSelector
+from ..model.session import ISSUER_LABEL, LOGINS_OWNER, SUBJECT_LABEL, SessionBan, SessionSelector
 from .pages import base_of
 from .parts import ConsoleParts, Handlers
 from .session_changes import MAX_REASON_CHARS
@@ -43,7 +43,7 @@ MAX_FORMS: Final = 1_000
 ALL: Final = "all"
 READ_ONLY: Final = (
     "This console only shows. Start it with --allow-changes, or use the command line: "
-    "sessauth session end, session lift-ban, freeze, thaw."
+    "sessauth session end, session lift-ban, identity cut, freeze, thaw."
 )
 _AGAIN: Final = "Load this page anew to send the same form again: it counts once."
 _OLD_FORM: Final = "The form has no id; load the page anew."
@@ -167,6 +167,47 @@ class CutOffPages(Handlers):
             "at_ms": self._parts.answers.reach.answered_at_ms,
         }
 
+    async def show_user(self, request: Request) -> Response:
+        """Answer with the living logins of a provider's user, and the button that ends them."""
+        parts, query = self._parts, request.query_params
+        try:
+            provider, user = _user_of(query)
+            status = await parts.answers.ask(parts.client.get_identity_status())
+            issuer = next((each.issuer for each in status.providers if each.name == provider), None)
+            if issuer is None:
+                raise NotFound("provider: the settings have no such identity provider")
+            client = parts.client.with_timeout(CALL_MS)
+            labels = {ISSUER_LABEL: issuer, SUBJECT_LABEL: user}
+            hits = await parts.answers.ask(client.preview_end_sessions(owner=LOGINS_OWNER, labels=labels))
+        except SessauthError as error:
+            return parts.live.failure(request, error)
+        return parts.pages.answer(
+            request,
+            "cut_user.html",
+            provider=provider,
+            user=user,
+            hits=hits,
+            shown=hits.selected[:SHOWN],
+            request_id=secrets.token_hex(16),
+            at_ms=parts.answers.reach.answered_at_ms,
+        )
+
+    async def cut_user(self, request: Request) -> Response:
+        """End the logins of a user, refuse their tokens, and answer with what was done."""
+        parts, form = self._parts, request.state.form
+        try:
+            provider, user = _user_of(form)
+        except UsageError as error:
+            return parts.pages.refused(request, str(error), 400)
+        reason = form.get("reason", "")[:MAX_REASON_CHARS]
+        return await self._change(
+            request,
+            lambda: parts.client.cut_logins(provider, subject=user, reason=reason),
+            lambda done: parts.pages.answer(
+                request, "cut_user_outcome.html", provider=provider, user=user, done=done
+            ),
+        )
+
     async def show_ban(self, request: Request) -> Response:
         """Answer with a ban, and the button that lifts it."""
         query = request.query_params
@@ -190,7 +231,9 @@ class CutOffPages(Handlers):
             given = arguments_of(selector_of(_stated(form)))
         except UsageError as error:
             return self._parts.pages.refused(request, str(error), 400)
-        return await self._change(request, lambda: self._parts.client.lift_ban(**given), "/cut-off")
+        return await self._change(
+            request, lambda: self._parts.client.lift_ban(**given), _lead_to(request, "/cut-off")
+        )
 
     async def show_freeze(self, request: Request) -> Response:
         """Answer with the state of the freeze, and what a freeze or a thaw would do."""
@@ -222,10 +265,15 @@ class CutOffPages(Handlers):
             await (parts.client.freeze(reason) if step == "freeze" else parts.client.thaw())
             return True
 
-        return await self._change(request, change, "/freeze")
+        return await self._change(request, change, _lead_to(request, "/freeze"))
 
-    async def _change(self, request: Request, make: Callable[[], Awaitable[Any]], place: str) -> Response:
-        """Make a change once for its form, and lead on."""
+    async def _change(
+        self,
+        request: Request,
+        make: Callable[[], Awaitable[Any]],
+        answer: Callable[[Any], Response],
+    ) -> Response:
+        """Make a change once for its form, and answer by its result."""
         parts = self._parts
         if not parts.terms.allow_changes:
             return parts.pages.refused(request, READ_ONLY)
@@ -237,7 +285,7 @@ class CutOffPages(Handlers):
             return parts.live.not_made(request, error, _AGAIN)
         if done is False:
             return parts.pages.refused(request, "Somebody was faster; load the page anew to see it.", 409)
-        return RedirectResponse(base_of(request) + place, 303)
+        return answer(done)
 
     async def _once(self, form: str, make: Callable[[], Awaitable[Any]]) -> Any:
         """Return the result of the first time a form was sent; one that failed may be sent again."""
@@ -265,6 +313,18 @@ class CutOffPages(Handlers):
             if ban.selector == selector:
                 return ban
         raise NotFound("there is no such ban; it was lifted, or it is over")
+
+
+def _lead_to(request: Request, place: str) -> Callable[[Any], Response]:
+    return lambda _: RedirectResponse(base_of(request) + place, 303)
+
+
+def _user_of(fields: Mapping[str, str]) -> tuple[str, str]:
+    """Return the provider and the user that a form names. Raises UsageError if it names none."""
+    provider, user = fields.get("provider", ""), fields.get("user", "")
+    if not provider or not user:
+        raise UsageError("provider, user: state both")
+    return provider, user
 
 
 def selector_of(stated: Mapping[str, str]) -> SessionSelector:

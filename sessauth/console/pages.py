@@ -31,6 +31,7 @@ NAVIGATION: Final = (
     ("Cut off", "/cut-off"),
     ("Decisions", "/decisions"),
     ("Hosts", "/hosts"),
+    ("Identity", "/identity"),
     ("Token", "/token"),
 )
 FORM_TOKEN: Final = "form_token"

@@ -18,7 +18,7 @@ from ..errors import PermissionDenied, SessauthError, Unavailable
 from ..limits import MAX_BLOCKS
 from ..model.change import Change, ChangeKind
 from ..model.receipt import SignedReceipt
-from ..model.session import Session, SessionStatus
+from ..model.session import LOGINS_OWNER, PROVIDER_LABEL, SUBJECT_LABEL, Session, SessionStatus
 from ..scopes.safe_text import visible
 from ..scopes.scope import Scope
 from ..scopes.value import Value, value_of, value_to_text
@@ -166,7 +166,16 @@ async def one_session(parts: ConsoleParts, request: Request) -> tuple[str, dict[
         "steps": steps[-MAX_STEPS:],
         "more_steps": max(0, len(steps) - MAX_STEPS),
         "actor": actor_of(session, events),
+        "login_of": _login_of(session),
     }
+
+
+def _login_of(session: Session) -> dict[str, str] | None:
+    """Return the provider and the user of a login's session; None for another session."""
+    labels = session.labels
+    if session.owner != LOGINS_OWNER or not {PROVIDER_LABEL, SUBJECT_LABEL} <= labels.keys():
+        return None
+    return {"provider": labels[PROVIDER_LABEL], "user": labels[SUBJECT_LABEL]}
 
 
 async def receipt_of(parts: ConsoleParts, session_id: bytes) -> SignedReceipt:

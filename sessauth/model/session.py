@@ -26,6 +26,15 @@ from ..scopes.scope import Scope
 from ..scopes.value import Plain, value_from_record, value_to_record
 from .notebook import html_table
 
+# The owner of sessions that a provider's logins opened, and labels that each of them has of itself.
+LOGINS_OWNER: Final = "sessauth/identity"
+PROVIDER_LABEL: Final = "provider"
+ISSUER_LABEL: Final = "issuer"
+SUBJECT_LABEL: Final = "sub"
+LOGIN_LABEL: Final = "login"
+SID_LABEL: Final = "sid"
+ACTOR_LABEL: Final = "actor"
+LOGIN_LABELS: Final = (PROVIDER_LABEL, ISSUER_LABEL, SUBJECT_LABEL, LOGIN_LABEL, SID_LABEL, ACTOR_LABEL)
 ScopeRecord = Mapping[str, object]
 _READ_ELSEWHERE: Final = {"open_permits": 0, "open_approvals": 0, "inherited_from": b""}
 _IN_OTHER_ROWS: Final = ("lease_deadline_ms", *_READ_ELSEWHERE)

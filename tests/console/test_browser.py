@@ -457,7 +457,7 @@ def places(world: World) -> list[str]:
         *(f"{session}/change/{kind}" for kind in ("end", "suspend", "narrow")),
         f"/approvals/{asking.id.hex()}/{approval.id.hex()}",
         *("/cut-off", "/cut-off?subject=agent:child", f"/cut-off/ban?{kept}", "/freeze"),
-        *("/decisions", "/hosts", "/token", "/nothing-here"),
+        *("/decisions", "/hosts", "/identity", "/token", "/nothing-here"),
     ]
 
 

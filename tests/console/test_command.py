@@ -142,7 +142,7 @@ def test_an_auditor_looks_and_changes_nothing(world: World) -> None:
     with console(world, connect=connect, allow_changes=True) as browser:
         assert wait_until(lambda: "agent:audited" in browser.http.get("/").text)
         path = f"/sessions/{session.id.hex()}"
-        for page in ("/approvals", "/decisions", "/hosts", "/token", path, f"{path}/change/end"):
+        for page in ("/approvals", "/decisions", "/hosts", "/identity", "/token", path, f"{path}/change/end"):
             assert browser.http.get(page).status_code == 200, page
         code, text = browser.post(f"{path}/change/end", epoch="1")
         assert code == 403 and "Not permitted" in _shown(text)

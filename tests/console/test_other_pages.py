@@ -176,7 +176,7 @@ def test_an_approvers_console_has_nothing_else(signer: Browser, reader: Browser,
     """Sessions, tokens and changes are no pages of it; a reader's console denies nothing."""
     assert signer.http.get("/").url.path.endswith("/approvals")
     assert "signs approvals" in signer.get("/approvals") and "read only" in reader.get("/approvals")
-    for path in ("/decisions", "/hosts", "/token", f"/sessions/{world.session.id.hex()}"):
+    for path in ("/decisions", "/hosts", "/identity", "/token", f"/sessions/{world.session.id.hex()}"):
         assert signer.http.get(path).status_code == 404
     asked = WaitingCall(world)
     asked.check()

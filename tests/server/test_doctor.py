@@ -25,10 +25,10 @@ import pytest
 from sessauth import __version__
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.model.server_status import ServerStatus
+from sessauth.model.session import LOGINS_OWNER
 from sessauth.server.config import Config, from_dict, load
 from sessauth.server.doctor import examination, folder_checks
 from sessauth.server.doctor.finding import SEVERITIES, Finding, Host
-from sessauth.server.identity.login_changes import OWNER
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
@@ -367,7 +367,7 @@ def test_a_sound_host_has_no_findings(place: Place) -> None:
 def test_a_login_is_no_orphan_while_its_provider_is_in_the_settings(place: Place) -> None:
     """The owner of a login's session is no caller."""
     with StateWriter.open(place.home / "state", map_size=MAP_BYTES) as log:
-        log.submit(opening("one", actor="operator", owner=OWNER)).result(30)
+        log.submit(opening("one", actor="operator", owner=LOGINS_OWNER)).result(30)
     assert "orphaned_sessions" in place.examine()
 
     (place.home / "corp.json").write_text(json.dumps({"keys": [public_jwk("ES256")]}))

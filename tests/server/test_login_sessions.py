@@ -18,8 +18,7 @@ from sessauth.client import Client, Tls
 from sessauth.client._requests.sessions import keep_alive, open_session
 from sessauth.clock import FixedClock
 from sessauth.errors import IdentityRefused, NotFound, Rejected, Unavailable, UsageError
-from sessauth.model.session import EndCause, Session, SessionStatus
-from sessauth.server.identity.login_changes import OWNER
+from sessauth.model.session import LOGINS_OWNER, EndCause, Session, SessionStatus
 from sessauth.server.identity.login_sessions import OPENED
 from sessauth.server.keys.certificates import first_der
 from tests.support.authority import NEEDS_OPENSSL, Authority
@@ -127,7 +126,7 @@ def test_the_first_token_opens_the_session_of_the_login_too(
     login = operator.get_session(agent.parent_id)
 
     assert (agent.subject, agent.owner) == ("agent:reader", "desk")
-    assert (login.subject, login.owner, login.parent_id) == ("user:ann", OWNER, b"")
+    assert (login.subject, login.owner, login.parent_id) == ("user:ann", LOGINS_OWNER, b"")
     assert (login.lease_ms, len(login.ceilings[0])) == (900_000, 2)
     assert login.expires_at_ms == corp.clock.now_ms() - MINUTE_MS + 28_800_000
     assert {name: login.labels[name] for name in ("tenant", "provider", "sid", "actor")} == {

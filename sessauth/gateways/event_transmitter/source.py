@@ -10,8 +10,7 @@ from typing import Any, Final
 from ...client import Client, EventKind, SessionEvent
 from ...clock import Clock
 from ...errors import NotFound, Rejected, SessauthError, UsageError
-from ...model.session import EndCause, Session, SessionStatus
-from ...server.identity.login_changes import ISSUER_LABEL, OWNER, SUBJECT_LABEL
+from ...model.session import ISSUER_LABEL, LOGINS_OWNER, SUBJECT_LABEL, EndCause, Session, SessionStatus
 from .receivers import EventReceiver
 from .stream import SESSION_REVOKED, STREAM_UPDATED, VERIFICATION, EventStreamState, StreamPlace
 
@@ -167,9 +166,9 @@ class StreamSource(threading.Thread):
     ) -> None:
         """Add the event that a session was revoked."""
         login = session
-        while login is not None and login.owner != OWNER and login.parent_id:
+        while login is not None and login.owner != LOGINS_OWNER and login.parent_id:
             login = self._session(login.parent_id)
-        if login is not None and login.owner != OWNER:
+        if login is not None and login.owner != LOGINS_OWNER:
             login = None
         if self._receiver.logins_only and (login is None or login.id != session_id):
             return

@@ -21,7 +21,7 @@ from ...client._target import load_credential
 from ...crypto.keys import KeyStatus
 from ...errors import ConfigError, KeyFolderError, SessauthError, StateError, StateUnusable
 from ...model.host import ServerKey
-from ...model.session import SessionStatus
+from ...model.session import LOGINS_OWNER, SessionStatus
 from ...state import layout
 from ...state.backup import BACKUP, MANIFEST_FILE, read_apart
 from ...state.host import brake
@@ -32,7 +32,6 @@ from ...state.lmdb.feed import ChangeLog
 from ...state.lmdb.reader import StateReader
 from ..cluster.membership import server_key_file
 from ..config import Config
-from ..identity.login_changes import OWNER
 from ..keys import local_files
 from ..keys.certificates import WARN_DAYS, stated_certificates
 from ..keys.credentials import CredentialFile
@@ -153,7 +152,7 @@ def _sessions(host: Host, reader: StateReader) -> Iterator[Finding]:
         return
     known = {entry.name for entry in host.config.identities}
     if host.config.identity_providers:
-        known.add(OWNER)
+        known.add(LOGINS_OWNER)
     try:
         known |= {each.name for each in CredentialFile(host.config.credentials_file).list()}
     except (SessauthError, OSError):

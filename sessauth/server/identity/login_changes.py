@@ -24,7 +24,15 @@ from ...model.change import (
     suspend_session,
     update_facts,
 )
-from ...model.session import Session, SessionStatus
+from ...model.session import (
+    ISSUER_LABEL,
+    LOGIN_LABEL,
+    LOGINS_OWNER,
+    SID_LABEL,
+    SUBJECT_LABEL,
+    Session,
+    SessionStatus,
+)
 from ...state import layout
 from ...state.lmdb.effective_status import effective_status
 from ...state.lmdb.rows import TxnRows
@@ -36,13 +44,6 @@ from .mapping import ChangedTerms, changed_terms
 from .providers import IdentityProvider
 from .statements import SUSPENDING, LoginEffect, Named, Signal
 
-OWNER: Final = "sessauth/identity"
-# Labels of a login's session. By these its provider's statements find it.
-ISSUER_LABEL: Final = "issuer"
-SUBJECT_LABEL: Final = "sub"
-SID_LABEL: Final = "sid"
-LOGIN_LABEL: Final = "login"
-ACTOR_LABEL: Final = "actor"
 SILENCE: Final = "silence"
 GAP: Final = "gap"
 # A cut outlives each token that it refuses, whatever the clocks are.
@@ -172,12 +173,12 @@ def _named_sessions(group: Group, issuer: str, named: Named) -> Iterator[Session
         wanted[SID_LABEL] = named.sid
     elif named.subject:
         wanted[SUBJECT_LABEL] = named.subject
-    terms, after = terms_of("", OWNER, wanted), b""
+    terms, after = terms_of("", LOGINS_OWNER, wanted), b""
     while ids := ids_after(group.rows, terms, (LIVING,), after, CHANGES_A_COMMIT):
         after = ids[-1]
         for session in filter(None, map(partial(current, group), ids)):
             # The index finds candidates.
-            if session.owner != OWNER or not wanted.items() <= session.labels.items():
+            if session.owner != LOGINS_OWNER or not wanted.items() <= session.labels.items():
                 continue
             if session.status is not SessionStatus.ENDED and not (
                 named.without_sid and SID_LABEL in session.labels
@@ -268,7 +269,7 @@ def cut_gap(group: Group, provider: IdentityProvider, end_ms: int) -> AppliedPar
 
 def count_logins(rows: TxnRows, issuer: str, now_ms: int) -> int:
     """Return how many logins of an issuer have a session that has not ended; MAX_COUNTED at most."""
-    terms, after, found = terms_of("", OWNER, {ISSUER_LABEL: issuer}), b"", 0
+    terms, after, found = terms_of("", LOGINS_OWNER, {ISSUER_LABEL: issuer}), b"", 0
     while found < MAX_COUNTED and (ids := ids_after(rows, terms, (LIVING,), after, _COUNTED_AT_ONCE)):
         after = ids[-1]
         states = (effective_status(rows, each, now_ms) for each in ids)

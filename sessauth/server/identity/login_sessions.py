@@ -24,7 +24,21 @@ from typing import Final, NamedTuple, cast
 from ...clock import Clock, utc_text
 from ...errors import ConfigError, IdentityRefused, NotLeader, Rejected, SessauthError
 from ...model.change import Change, Rejection, once_change_id, open_session, suspend_session
-from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus, lineage
+from ...model.session import (
+    ACTOR_LABEL,
+    ISSUER_LABEL,
+    LOGIN_LABEL,
+    LOGINS_OWNER,
+    PROVIDER_LABEL,
+    SID_LABEL,
+    SUBJECT_LABEL,
+    EndCause,
+    Fact,
+    ScopeRecord,
+    Session,
+    SessionStatus,
+    lineage,
+)
 from ...scopes.containment import contains
 from ...scopes.scope import Scope
 from ...state import layout
@@ -39,13 +53,7 @@ from .event_streams import EventStreams
 from .key_proofs import NOTHING_SHOWN, Possession, UsedProofs
 from .key_sets import KeySets, PublicKeys
 from .login_changes import (
-    ACTOR_LABEL,
     COMMIT_BYTES,
-    ISSUER_LABEL,
-    LOGIN_LABEL,
-    OWNER,
-    SID_LABEL,
-    SUBJECT_LABEL,
     AppliedPart,
     apply_signal,
     current,
@@ -96,7 +104,7 @@ class ProvenLogin:
         """Return the labels of the login's session that is opened at ``at_ms``, in ms since 1970."""
         identity = self.identity
         known = {
-            "provider": identity.provider.name,
+            PROVIDER_LABEL: identity.provider.name,
             ISSUER_LABEL: identity.provider.issuer,
             SUBJECT_LABEL: identity.subject,
             # A provider's clock may be ahead, and a cut of now is of all that was opened.
@@ -118,7 +126,7 @@ class ProvenLogin:
             labels=self.labels(at_ms),
             expires_at_ms=terms.ends_at_ms,
             subject=terms.subject,
-            owner=OWNER,
+            owner=LOGINS_OWNER,
             lease_ms=terms.lease_ms,
         )
 

@@ -17,6 +17,7 @@ from typing import Any, Final, get_type_hints
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ScopeError
+from ...model.session import LOGIN_LABELS
 from ...scopes.scope import Scope
 from ...state.layout import KEEP_ENDED_MS
 
@@ -64,8 +65,6 @@ PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
 CLIENT_SUBJECT: Final = "client:{client_id}"
 # Claims that a user, or an administrator of a tenant, can change: they name nobody for ever.
 MUTABLE_CLAIMS: Final = ("email", "preferred_username", "name", "nickname", "upn", "unique_name")
-# Labels that a login's session has of itself.
-LOGIN_LABELS: Final = ("provider", "issuer", "sub", "login", "sid", "actor")
 _PATHS: Final = ("jwks_file", "ca_file", "events_jwks_file")
 _FACT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ...model.session import Session, lineage
+from ...model.session import ACTOR_LABEL, LOGINS_OWNER, Session, lineage
 from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import token_service_pb2 as pb
-from ..identity.login_changes import ACTOR_LABEL, OWNER
 from ..keys.transaction_keys import TransactionKeys
 from ..rpc.call import CallContext
 from ..sections import TransactionTokenSettings
@@ -108,7 +107,7 @@ class TransactionTokens:
             context["purpose"] = session.purpose
         members = list(lineage(session, self._writer.get_session))
         requester = {"gateway": call.principal.name}
-        actors = next((each.labels.get(ACTOR_LABEL) for each in members if each.owner == OWNER), None)
+        actors = next((each.labels.get(ACTOR_LABEL) for each in members if each.owner == LOGINS_OWNER), None)
         if actors:
             requester["actors"] = actors
         if check.item.source:
@@ -133,7 +132,7 @@ def _parties(members: Sequence[Session]) -> dict[str, Any]:
     They are the user of the login and the agents that act for her, the nearest first. Without a login the
     session's own subject is ``sub``, and nobody acts for it.
     """
-    login = next((index for index, member in enumerate(members) if member.owner == OWNER), 0)
+    login = next((index for index, member in enumerate(members) if member.owner == LOGINS_OWNER), 0)
     act: dict[str, Any] = {}
     for member in reversed(members[:login]):
         act = {"act": {"sub": member.subject, **act}}
