@@ -10,8 +10,7 @@ import pytest
 
 from sessauth.client import Client
 from sessauth.errors import IdentityRefused, NotFound, PermissionDenied, SessauthError, UsageError
-from sessauth.model.session import SessionStatus
-from sessauth.server.identity.login_sessions import OWNER
+from sessauth.model.session import LOGINS_OWNER, SessionStatus
 from tests.server.test_login_sessions import (
     CEILING,
     MINUTE_MS,
@@ -331,7 +330,7 @@ def test_labels_of_a_login_on_a_session_of_an_issuer_say_nothing(
     labels = operator.get_session(agent.parent_id).labels
     alike = desk.open_session(subject="agent:alike", ceiling=CEILING, labels=labels)
     with pytest.raises(PermissionDenied):
-        desk.open_session(subject="agent:alike", ceiling=CEILING, labels=labels, owner=OWNER)
+        desk.open_session(subject="agent:alike", ceiling=CEILING, labels=labels, owner=LOGINS_OWNER)
     for statement in (logout(corp), logout(corp, sid=None, sub="ann", jti="j")):
         carrier.report_logout("corp", statement)
     assert status(operator, agent.id) is SessionStatus.ENDED
