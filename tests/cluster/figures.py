@@ -12,10 +12,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from sessauth.cli.demo.login_story import CarrierConnection, DemoProvider, carrier
 from sessauth.reasons import Reason
+from sessauth.testing.local_service import toml_text
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier.verifier import Verifier
@@ -27,22 +29,28 @@ SCOPES = ["read:files/**"]
 
 
 class Figures:
-    """The cluster, with an embedded verifier on each host."""
+    """The cluster, with an embedded verifier on each host, and an identity provider."""
 
-    def __init__(self, cluster: Cluster, engine: EtcdCluster) -> None:
-        """Open the verifiers."""
+    def __init__(
+        self, cluster: Cluster, engine: EtcdCluster, provider: DemoProvider, statements: CarrierConnection
+    ) -> None:
+        """Open the verifiers. ``statements`` carries those of the provider to the leader."""
         self.cluster = cluster
         self.engine = engine
+        self.provider = provider
+        self.statements = statements
         # The seconds that each session took to open.
         self.opened: list[float] = []
         self.verifiers = {
             host.name: Verifier.embedded(host.config.state_dir, audience="gw") for host in cluster.hosts
         }
 
-    def begin(self) -> tuple[bytes, str]:
+    def begin(self, identity_token: str = "") -> tuple[bytes, str]:
         """Open a session, and return its id and a token that both hosts know."""
         mark = f"o{time.monotonic()}"
-        opening = sessions.OpenSessionRequest(request_id=mark, subject="a", ceiling=SCOPES)
+        opening = sessions.OpenSessionRequest(
+            request_id=mark, subject="a", ceiling=SCOPES, identity_token=identity_token
+        )
         began = time.monotonic()
         session_id: bytes = self.cluster.ask("SessionService/OpenSession", opening).session.id
         self.opened.append(time.monotonic() - began)
@@ -80,8 +88,22 @@ class Figures:
             where = "handed on" if asked is other else "at the leader"
             found.setdefault(f"end with its receipt over both hosts, {where}", []).append(took)
             late = self.until(self.cluster.other(asked), token, lambda reason: reason is Reason.SESSION_ENDED)
-            found.setdefault(f"denied on the other host behind that, {where}", []).append(late)
+            found.setdefault(f"denied on the other host after that, {where}", []).append(late)
         return [("session opened", self.opened[:count]), *found.items()]
+
+    def logouts(self, count: int) -> list[tuple[str, Sequence[float]]]:
+        """Denials on both hosts after logouts that the provider posts, one by one."""
+        late = []
+        for number in range(count):
+            login_s = int(time.time()) - 60
+            _, token = self.begin(self.provider.id_token(f"u{number}", f"s{number}", login_s))
+            logout = self.provider.logout(f"s{number}")
+            began = time.monotonic()
+            self.statements.post("/logout/corp", logout)
+            for host in self.cluster.hosts:
+                self.until(host, token, lambda reason: reason is Reason.SESSION_ENDED)
+            late.append(time.monotonic() - began)
+        return [("denied on both hosts after a logout was posted", late)]
 
     def leader_killed(self) -> float:
         """The time from the leader's death to the next acknowledged end."""
@@ -154,7 +176,7 @@ class Figures:
 def lines(figures: Figures, ends: int) -> list[str]:
     """Return a line for each figure."""
     found = []
-    for name, seconds in figures.ends(ends):
+    for name, seconds in (*figures.ends(ends), *figures.logouts(ends)):
         ordered = sorted(seconds)
         p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
         found.append(
@@ -177,19 +199,24 @@ def lines(figures: Figures, ends: int) -> list[str]:
     return found
 
 
-def _seconds(values: object) -> str:
-    return ", ".join(f"{value:.2f} s" for value in values)  # type: ignore[attr-defined]
+def _seconds(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.2f} s" for value in values)
 
 
 def main() -> None:
     """Measure, and print a line for each figure."""
-    with (
-        tempfile.TemporaryDirectory(prefix="sa-") as folder,
-        etcd_cluster(Path(folder), 3) as engine,
-        cluster_processes(Path(folder), engine.addresses) as cluster,
-    ):
-        for line in lines(Figures(cluster, engine), 200):
-            sys.stdout.write(line + "\n")
+    provider = DemoProvider()
+    with tempfile.TemporaryDirectory(prefix="sa-") as name:
+        folder = Path(name)
+        settings = provider.settings(folder / "corp.json")
+        stated = "".join(f"{key} = {toml_text(value)}\n" for key, value in settings.items())
+        with (
+            etcd_cluster(folder, 3) as engine,
+            cluster_processes(folder, engine.addresses, more="[[identity_providers]]\n" + stated) as cluster,
+            carrier(cluster.leader().config.home) as statements,
+        ):
+            for line in lines(Figures(cluster, engine, provider, statements), 200):
+                sys.stdout.write(line + "\n")
 
 
 if __name__ == "__main__":
