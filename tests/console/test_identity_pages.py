@@ -89,7 +89,7 @@ def test_providers_are_shown_with_their_logins_and_streams(
 ) -> None:
     """The number of logins leads to their sessions, and to those alone."""
     quiet = _shown(_row(browser, "quiet"))
-    assert "https://quiet.example 0 not needed yet nobody waits for them" in quiet
+    assert "0 nobody waits for them (silence_ms is not set) not needed yet https://quiet.example" in quiet
     agent = opened(desk, corp.token(sub="counted", sid="counted"))
     assert wait_until(lambda: re.search(r'class="num"><a href="[^"]*"', _row(browser, "corp")))
     row = _row(browser, "corp")
