@@ -71,9 +71,6 @@ from .session_changes import SessionChanges
 from .session_list import SessionsPage
 from .sessions import one_session
 
-# Living logins are counted row by row.
-IDENTITY_MS: Final = 3_000
-
 
 async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
     client = parts.client
@@ -99,7 +96,7 @@ async def _hosts(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
 
 
 async def _identity(parts: ConsoleParts, _: Request) -> tuple[str, dict[str, Any]]:
-    status = await parts.answers.get("identity", parts.client.get_identity_status, IDENTITY_MS)
+    status = await parts.identity_status()
     return "identity.html", {"status": status.value, "at_ms": status.at_ms}
 
 

@@ -102,8 +102,7 @@ class CutOffPages(Handlers):
         try:
             if any(stated.values()):
                 selector = selector_of(stated)
-                client = parts.client.with_timeout(CALL_MS)
-                hits = await parts.answers.ask(client.preview_end_sessions(**arguments_of(selector)))
+                hits = await self._preview(**arguments_of(selector))
         except UsageError as error:
             fault = str(error)
         except SessauthError as error:
@@ -172,13 +171,12 @@ class CutOffPages(Handlers):
         parts, query = self._parts, request.query_params
         try:
             provider, user = _user_of(query)
-            status = await parts.answers.ask(parts.client.get_identity_status())
+            status = (await parts.identity_status()).value
             issuer = next((each.issuer for each in status.providers if each.name == provider), None)
             if issuer is None:
                 raise NotFound("provider: the settings have no such identity provider")
-            client = parts.client.with_timeout(CALL_MS)
             labels = {ISSUER_LABEL: issuer, SUBJECT_LABEL: user}
-            hits = await parts.answers.ask(client.preview_end_sessions(owner=LOGINS_OWNER, labels=labels))
+            hits = await self._preview(owner=LOGINS_OWNER, labels=labels)
         except SessauthError as error:
             return parts.live.failure(request, error)
         return parts.pages.answer(
@@ -299,6 +297,11 @@ class CutOffPages(Handlers):
         except SessauthError:
             self._forms.pop(form, None)
             raise
+
+    async def _preview(self, **selection: Any) -> EndPreview:
+        """Return the sessions that an end of a selection would hit."""
+        client = self._parts.client.with_timeout(CALL_MS)
+        return await self._parts.answers.ask(client.preview_end_sessions(**selection))
 
     async def _allowed(self, ask: Awaitable[Any]) -> Any:
         """Return an answer; None if the credential may not ask."""

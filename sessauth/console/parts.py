@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from starlette.requests import Request
 
 from ..approvals.approver import ApproverKey
 from ..approvals.request import ApprovalRequest
-from ..client import AsyncClient
+from ..client import AsyncClient, IdentityStatus
 from ..clock import Clock
 from ..errors import NotFound
 from .board import Board, LivePages
 from .decision_log import DecisionLog
 from .pages import Pages
-from .recent import RecentAnswers
+from .recent import DatedAnswer, RecentAnswers
+
+# The server counts living logins row by row.
+_IDENTITY_MS: Final = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,10 @@ class ConsoleParts:
     def client(self) -> AsyncClient:
         """The client of the server."""
         return self.answers.client
+
+    async def identity_status(self) -> DatedAnswer[IdentityStatus]:
+        """Return the state of the identity providers."""
+        return await self.answers.get("identity", self.client.get_identity_status, _IDENTITY_MS)
 
     def session_id(self, request: Request) -> bytes:
         """Return the session that the path names. Raises NotFound if it names none."""

@@ -11,6 +11,7 @@ import pytest
 from sessauth.client import Client
 from sessauth.errors import Rejected
 from tests.console.conftest import Browser, World, console
+from tests.console.test_session_pages import _shown
 from tests.support.service import running, wait_until
 
 
@@ -30,10 +31,6 @@ def browser(own: World) -> Iterator[Browser]:
     """Give a console that may change sessions."""
     with console(own, allow_changes=True, audit=None) as made:
         yield made
-
-
-def _shown(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
 def _fields(page: str, *names: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import IdentityRefused, Unavailable
 from sessauth.model.session import Session
 from tests.console.conftest import SCRIPT, Browser, World, console
+from tests.console.test_session_pages import _shown
 from tests.server.test_login_sessions import Provider, opened
 from tests.support.service import running, wait_until
 
@@ -59,12 +60,8 @@ def browser(own: World) -> Iterator[Browser]:
         yield made
 
 
-def _shown(page: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
-
-
-def _preview(browser: Browser, user: str = USER, provider: str = "corp") -> str:
-    answer = browser.http.get("/cut-off/user", params={"provider": provider, "user": user})
+def _preview(browser: Browser, user: str) -> str:
+    answer = browser.http.get("/cut-off/user", params={"provider": "corp", "user": user})
     assert answer.status_code == 200, answer.text
     return answer.text
 
@@ -104,7 +101,7 @@ def test_providers_are_shown_with_their_logins_and_streams(
 def test_a_users_logins_are_previewed_ended_and_refused(
     own: World, desk: Client, browser: Browser, corp: Provider
 ) -> None:
-    """A form that is sent again ends no login of afterwards; another user's login stays."""
+    """A form that is sent again ends no later login; another user's login stays."""
     token = corp.token(sub=USER, sid="one")
     agent = opened(desk, token)
     again = opened(desk, corp.token(sub=USER, sid="two"))
@@ -115,7 +112,7 @@ def test_a_users_logins_are_previewed_ended_and_refused(
     )
     assert button
     page = browser.get(html.unescape(button[1]))
-    assert "2 living logins 2 sessions below them" in _shown(page)
+    assert "2 living logins 2 more below them" in _shown(page)
     assert SCRIPT not in page
     form = _form(page)
     assert (form["provider"], form["user"]) == ("corp", USER)
@@ -123,7 +120,7 @@ def test_a_users_logins_are_previewed_ended_and_refused(
 
     form["reason"] = "stolen laptop"
     code, page = browser.post("/cut-off/user", **form)
-    assert code == 200 and "ENDED 2 logins, with all below" in _shown(page)
+    assert code == 200 and "ENDED 2 logins and all sessions below" in _shown(page)
     assert _living(own, agent, login, again, other) == [False, False, False, True]
     with pytest.raises(IdentityRefused) as refused:
         opened(desk, token)
@@ -185,7 +182,7 @@ def test_a_preview_names_a_provider_and_a_user(browser: Browser, query: str, cod
     assert browser.http.get(f"/cut-off/user{query}").status_code == code
 
 
-def test_a_console_that_only_shows_ends_no_logins(own: World, desk: Client, corp: Provider) -> None:
+def test_a_console_that_only_shows_ends_no_logins(own: World) -> None:
     """It previews, and names the command."""
     with console(own, audit=None) as reader:
         page = _preview(reader, "u1")
