@@ -140,20 +140,28 @@ def _of_elements(rng: Random, path: str, elements: list[Any]) -> str:
 
 
 def _text_condition(rng: Random, term: str, value: str) -> str:
-    roll = rng.randrange(6)
+    roll = rng.randrange(7)
+    no = rng.choice(("", "", "not "))
     if roll == 0:
         return f"{term} starts_with {_list(rng, [_quote(value[:1]), _quote('/srv')])}"
     if roll == 1:
-        return f"{term} glob {_list(rng, [_quote(each) for each in _GLOBS])}"
+        return f"{term} {no}glob {_list(rng, [_quote(each) for each in _GLOBS])}"
     if roll == 2:
-        return f"{term} under {_list(rng, [_quote(each) for each in _PATHS])}"
+        return f"{term} {no}under {_list(rng, [_quote(each) for each in _PATHS])}"
     if roll == 3:
-        return f"{term} cidr {_list(rng, [_quote(each) for each in _CIDRS])}"
+        return f"{term} {no}cidr {_list(rng, [_quote(each) for each in _CIDRS])}"
     inner = term.removeprefix("each(").rstrip(")")
     wrapped = "each({})" if term.startswith("each(") else "{}"
     if roll == 4:
         return f"{wrapped.format(f'host({inner})')} in {_list(rng, _HOSTS)}"
-    operand = rng.choice(('scheme({}) == "https"', "port({}) >= 80", "port({}) in [80, 443]")).split(" ", 1)
+    of_url = (
+        'scheme({}) == "https"',
+        "port({}) >= 80",
+        "port({}) in [80, 443]",
+        'path({}) under ["/srv", "/x"]',
+    )
+    of_text = ('domain({}) == "acme.example"', f"length({{}}) <= {len(value)}", "length({}) > 2")
+    operand = rng.choice(of_url if roll == 5 else of_text).split(" ", 1)
     return f"{wrapped.format(operand[0].format(inner))} {operand[1]}"
 
 

@@ -25,12 +25,18 @@ _RELATIONS: Final = {
     Operator.SUBSET_OF: "is a list whose elements are each",
     Operator.PRESENT: "is given, and not null",
     Operator.ABSENT: "is not given, or null",
+    Operator.NOT_GLOB: "is text, without `..`, and not of the pattern",
+    Operator.NOT_UNDER: "is a clean path, neither equal to nor below",
+    Operator.NOT_CIDR: "is an address outside",
 }
 _PARTS: Final = {
     Accessor.COUNT: "the number of elements in",
     Accessor.HOST: "the host of",
     Accessor.SCHEME: "the scheme of",
     Accessor.PORT: "the port of",
+    Accessor.PATH: "the path of the URL",
+    Accessor.DOMAIN: "the domain of the e-mail address",
+    Accessor.LENGTH: "the number of characters in",
 }
 _LATER: Final = "something that a later version defines, so every call is denied"
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from .._fast._check import encode_message
 from .._fast._codec import matches
+from .parts import ACCESSORS, WORDS
 
 # A message of a scope as a dict, a path by its names, a path with its source, an operand with its type.
 Record = Mapping[str, Any]
@@ -199,6 +200,9 @@ CIDR: Final = 12
 SUBSET_OF: Final = 13
 PRESENT: Final = 14
 ABSENT: Final = 15
+NOT_GLOB: Final = 20
+NOT_UNDER: Final = 21
+NOT_CIDR: Final = 22
 
 
 def is_known(condition: Record) -> bool:
@@ -206,7 +210,7 @@ def is_known(condition: Record) -> bool:
     source = (condition.get("path") or {}).get("source", 0)
     if not (1 <= source <= 3 or source == ELEMENTS):
         return False
-    return bool(1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4)
+    return condition["operator"] in WORDS and condition.get("accessor", 0) in (0, *ACCESSORS)
 
 
 def requires_value(condition: Record) -> bool:
@@ -314,6 +318,8 @@ def _value_implies(child: Record, parent: Record, work: WorkBudget) -> bool:
         if has_digest(ours):
             return parent_op in (EQUAL, IN) and set(ours) <= set(theirs)
         return all(holding(parent, ours, work))
+    if parent_op in (NOT_GLOB, NOT_UNDER, NOT_CIDR):
+        return _stays_outside(child, parent, work)
     if of_json and not (child_op == parent_op == SUBSET_OF):
         return False
     if child_op in (STARTS_WITH, UNDER) and parent_op == STARTS_WITH:
@@ -323,13 +329,27 @@ def _value_implies(child: Record, parent: Record, work: WorkBudget) -> bool:
     if child_op == parent_op and child_op in (GLOB, SUBSET_OF):
         return set(ours) <= set(theirs)
     if child_op == parent_op == CIDR:
-        nets = _networks(theirs)
-        return all(any(_inside(a, b) for b in nets) for a in _networks(ours))
+        return _all_inside(ours, theirs)
     if child_op in (LESS, LESS_EQUAL) and parent_op in (LESS, LESS_EQUAL):
         return _bound_implies(ours[0], theirs[0], child_op == LESS_EQUAL and parent_op == LESS)
     if child_op in (GREATER, GREATER_EQUAL) and parent_op in (GREATER, GREATER_EQUAL):
         return _bound_implies(theirs[0], ours[0], child_op == GREATER_EQUAL and parent_op == GREATER)
     return False
+
+
+def _stays_outside(child: Record, parent: Record, work: WorkBudget) -> bool:
+    """Return True if every text of the child is outside all operands of the parent, which excludes them."""
+    ours, theirs = keys_of(child), keys_of(parent)
+    child_op, parent_op = child["operator"], parent["operator"]
+    if parent_op == NOT_GLOB:
+        return child_op == NOT_GLOB and set(theirs) <= set(ours)
+    if parent_op == NOT_CIDR:
+        if child_op == NOT_CIDR:
+            return _all_inside(theirs, ours)
+        return child_op == CIDR and _none_shared(ours, theirs)
+    if child_op == NOT_UNDER:
+        return all(holding({**child, "operator": UNDER}, theirs, work))
+    return child_op == UNDER and _value_contradicts(child, {**parent, "operator": UNDER}, work)
 
 
 def _value_contradicts(child: Record, parent: Record, work: WorkBudget) -> bool:
@@ -350,12 +370,16 @@ def _value_contradicts(child: Record, parent: Record, work: WorkBudget) -> bool:
         return False
     if child_op == parent_op == UNDER:
         return not any(holding(parent, ours, work)) and not any(holding(child, theirs, work))
+    for inner, inside, outer, excluded in ((child, ours, parent, theirs), (parent, theirs, child, ours)):
+        if (inner["operator"], outer["operator"]) == (UNDER, NOT_UNDER):
+            return all(holding({**outer, "operator": UNDER}, inside, work))
+        if (inner["operator"], outer["operator"]) == (CIDR, NOT_CIDR):
+            return _all_inside(inside, excluded)
     if child_op in (STARTS_WITH, UNDER) and parent_op in (STARTS_WITH, UNDER):
         work.spend(len(ours) * len(theirs))
         return not any(a[1].startswith(b[1]) or b[1].startswith(a[1]) for a in ours for b in theirs)
     if child_op == parent_op == CIDR:
-        nets = _networks(theirs)
-        return not any(_inside(a, b) or _inside(b, a) for a in _networks(ours) for b in nets)
+        return _none_shared(ours, theirs)
     if child_op in (LESS, LESS_EQUAL) and parent_op in (GREATER, GREATER_EQUAL):
         return _apart(ours[0], theirs[0], child_op == LESS_EQUAL and parent_op == GREATER_EQUAL)
     if child_op in (GREATER, GREATER_EQUAL) and parent_op in (LESS, LESS_EQUAL):
@@ -403,7 +427,9 @@ def _lists(condition: Record) -> list[Segments]:
 
 def _is_scalar(condition: Record) -> bool:
     """Return True if the condition requires a text, a number or a truth at its path."""
-    if not requires_value(condition) or condition["operator"] > CIDR or condition.get("each", False):
+    if not requires_value(condition) or condition.get("each", False):
+        return False
+    if condition["operator"] in (SUBSET_OF, PRESENT, ABSENT):
         return False
     return condition.get("accessor", 0) != COUNT and not _is_json(condition)
 
@@ -447,6 +473,18 @@ def _type(condition: Record) -> str:
 
 def _networks(keys: Sequence[Key]) -> list[Network]:
     return [ipaddress.ip_network(key[1].decode()) for key in keys]
+
+
+def _all_inside(keys: Sequence[Key], others: Sequence[Key]) -> bool:
+    """Return True if each network is inside one of the others."""
+    nets = _networks(others)
+    return all(any(_inside(a, b) for b in nets) for a in _networks(keys))
+
+
+def _none_shared(keys: Sequence[Key], others: Sequence[Key]) -> bool:
+    """Return True if no address is in both."""
+    nets = _networks(others)
+    return not any(_inside(a, b) or _inside(b, a) for a in _networks(keys) for b in nets)
 
 
 def _inside(a: Network, b: Network) -> bool:

@@ -46,6 +46,7 @@ _POSITIVE: Final = (
 
 RULES: Final = (
     "action-colon",
+    "any-host",
     "any-scheme",
     "exclusion",
     "fact-type",
@@ -205,9 +206,12 @@ _TYPES: Final[Mapping[type, str]] = {str: "a text", bool: "a truth", Number: "a 
 
 
 def _of_glob(condition: Condition, scope: Scope) -> _Advice | None:
-    if condition.operator != Operator.GLOB:
+    if condition.operator not in (Operator.GLOB, Operator.NOT_GLOB):
         return None
     texts = _texts(condition)
+    if condition.operator == Operator.NOT_GLOB:
+        is_clean = condition.accessor == Accessor.PATH or not _is_path(condition, texts)
+        return None if is_clean else _path(condition, scope)
     if condition.accessor == Accessor.HOST:
         if any(re.match(r"\*[^.*]", text) for text in texts):
             return _Advice(
@@ -222,7 +226,7 @@ def _of_glob(condition: Condition, scope: Scope) -> _Advice | None:
         return _Advice(
             "loose-end",
             "the text may hold several addresses, of which the last ends so",
-            'list the addresses: to in ["ana@acme.com", "bo@acme.com"]',
+            'domain(to) == "acme.com": it takes one plain address',
         )
     if _is_url(condition, texts):
         return _url(condition, scope)
@@ -243,12 +247,13 @@ def _of_prefix(condition: Condition, scope: Scope) -> _Advice | None:
 
 
 def _path(condition: Condition, scope: Scope) -> _Advice | None:
-    if _beside(condition, scope, (Operator.UNDER,), Accessor.NONE):
+    if _beside(condition, scope, (Operator.UNDER, Operator.NOT_UNDER), Accessor.NONE):
         return None
+    under = "not under" if condition.operator == Operator.NOT_GLOB else "under"
     return _Advice(
         "path-text",
         "it is compared as text: `..`, `%2e%2e` or `//` in it may lead elsewhere",
-        f'{condition.path} under "src", alone or beside it: under takes clean paths only',
+        f'{condition.path} {under} "src", alone or beside it: {under} takes clean paths only',
     )
 
 
@@ -263,11 +268,11 @@ def _url(condition: Condition, scope: Scope) -> _Advice | None:
                 "a URL of another host may match, such as https://api.acme.com.evil.com/",
                 f'{condition.path} starts_with "https://" and host({condition.path}) == "api.acme.com"',
             )
-        if rest not in ("", "/", "/*", "/**"):
+        if rest not in ("", "/", "/*", "/**") and not _beside(condition, scope, _POSITIVE, Accessor.PATH):
             return _Advice(
                 "path-text",
                 "the path is compared as text: `..` in it, or `%2e%2e`, leads elsewhere on the host",
-                "list the URLs with `in`, or hold the host alone",
+                f'path({condition.path}) under "/v1", beside a scheme and a host',
             )
     return None
 
@@ -277,6 +282,21 @@ def _program(condition: Condition) -> _Advice:
         "program-text",
         "what follows is run too, such as `; cat key`",
         f"list the whole texts: {condition.path} in […]; or ask for an approval",
+    )
+
+
+def _of_url_path(condition: Condition, scope: Scope) -> _Advice | None:
+    if condition.accessor != Accessor.PATH or _beside(
+        condition, scope, (*_POSITIVE, Operator.CIDR), Accessor.HOST
+    ):
+        return None
+    wholes = [text for other in _beside(condition, scope, _POSITIVE, Accessor.NONE) for text in _texts(other)]
+    if any(found and found[2] and found[3] for found in map(_URL.fullmatch, wholes)):
+        return None
+    return _Advice(
+        "any-host",
+        "each host has such paths",
+        f'{condition.path} starts_with "https://" and host({condition.path}) == "api.acme.com" beside it',
     )
 
 
@@ -317,16 +337,21 @@ def _of_order(condition: Condition, scope: Scope) -> _Advice | None:
     return _Advice("no-lower-bound", "numbers below 0 match", f"{condition.path} >= 0 and {condition}")
 
 
+_NAMES_EXCLUDED: Final = (Operator.NOT_EQUAL, Operator.NOT_IN, Operator.NOT_GLOB)
+
+
 def _of_exclusion(condition: Condition, scope: Scope) -> _Advice | None:
-    if condition.operator not in (Operator.NOT_EQUAL, Operator.NOT_IN) or not condition.path.is_argument:
+    if condition.operator not in _NAMES_EXCLUDED or not condition.path.is_argument:
         return None
-    if condition.accessor not in (Accessor.NONE, Accessor.HOST):
+    if condition.accessor not in (Accessor.NONE, Accessor.HOST, Accessor.DOMAIN):
         return None
     texts = list(filter(None, _texts(condition)))
     mixed = [value for value in condition.values if isinstance(value, Json) and value.form.startswith('"')]
     if not texts and not mixed:
         return None
     if _beside(condition, scope, _POSITIVE, condition.accessor):
+        return None
+    if condition.operator == Operator.NOT_GLOB and _is_path(condition, texts):
         return None
     return _Advice(
         "exclusion",
@@ -341,6 +366,7 @@ _RULES: Final[Sequence[Callable[[Condition, Scope], _Advice | None]]] = (
     _of_glob,
     _of_prefix,
     _of_host,
+    _of_url_path,
     _of_order,
     _of_exclusion,
 )

@@ -19,6 +19,7 @@ from .parts import (
     EQUALITY,
     IDENT,
     LIST_ONLY,
+    NEGATED,
     OPERATOR_WORDS,
     SOURCE_WORDS,
     Accessor,
@@ -203,12 +204,12 @@ class Scanner:
 _ACTION = re.compile(r"[A-Za-z0-9_.-]+|\*")
 _FACT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYMBOL = re.compile(r"[=!<>]=|[<>]")
-_RELATION = re.compile(r"not +in(?![A-Za-z0-9_-])|[a-z_]+(?![A-Za-z0-9_-])")
+_RELATION = re.compile(r"not +(?:in|glob|under|cidr)(?![A-Za-z0-9_-])|[a-z_]+(?![A-Za-z0-9_-])")
 _FACT_OPERATORS = (
-    *(Operator.EQUAL, Operator.NOT_EQUAL, Operator.STARTS_WITH, Operator.UNDER),
+    *(Operator.EQUAL, Operator.NOT_EQUAL, Operator.STARTS_WITH, Operator.UNDER, Operator.NOT_UNDER),
     *(Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL),
 )
-_LISTS = (*LIST_ONLY, Operator.STARTS_WITH, Operator.UNDER, Operator.GLOB, Operator.CIDR)
+_LISTS = (*LIST_ONLY, Operator.STARTS_WITH, Operator.UNDER, Operator.GLOB, Operator.CIDR, *NEGATED)
 
 
 def parse_scope(text: str) -> bytes:
@@ -393,7 +394,7 @@ def _name(scanner: Scanner) -> str:
 def _operator(scanner: Scanner) -> Operator:
     start = scanner.offset
     raw = scanner.match(_SYMBOL) or scanner.match(_RELATION) or ""
-    word = "not in" if raw.startswith("not ") else raw
+    word = " ".join(raw.split())
     if word not in OPERATOR_WORDS:
         scanner.fail(f"an operator: one of {', '.join(OPERATOR_WORDS)}", start)
     return OPERATOR_WORDS[word]

@@ -57,6 +57,9 @@ class Operator(IntEnum):
     SUBSET_OF = 13
     PRESENT = 14
     ABSENT = 15
+    NOT_GLOB = 20
+    NOT_UNDER = 21
+    NOT_CIDR = 22
 
 
 class Accessor(IntEnum):
@@ -67,6 +70,9 @@ class Accessor(IntEnum):
     HOST = 2
     SCHEME = 3
     PORT = 4
+    PATH = 10
+    DOMAIN = 11
+    LENGTH = 12
 
 
 OPERATOR_WORDS = {
@@ -85,6 +91,9 @@ OPERATOR_WORDS = {
     "subset_of": Operator.SUBSET_OF,
     "present": Operator.PRESENT,
     "absent": Operator.ABSENT,
+    "not glob": Operator.NOT_GLOB,
+    "not under": Operator.NOT_UNDER,
+    "not cidr": Operator.NOT_CIDR,
 }
 WORDS = {int(operator): word for word, operator in OPERATOR_WORDS.items()}
 ACCESSOR_WORDS = {
@@ -92,10 +101,19 @@ ACCESSOR_WORDS = {
     "host": Accessor.HOST,
     "scheme": Accessor.SCHEME,
     "port": Accessor.PORT,
+    "path": Accessor.PATH,
+    "domain": Accessor.DOMAIN,
+    "length": Accessor.LENGTH,
 }
 ACCESSORS = {int(accessor): word for word, accessor in ACCESSOR_WORDS.items()}
 LIST_ONLY = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, *LIST_ONLY)
+NEGATED: dict[int, Operator] = {
+    Operator.NOT_GLOB: Operator.GLOB,
+    Operator.NOT_UNDER: Operator.UNDER,
+    Operator.NOT_CIDR: Operator.CIDR,
+}
+"""The operators on texts that exclude, with the one that each negates."""
 
 
 IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

@@ -84,7 +84,7 @@ class Condition:
             path: a path, or the name of one top-level argument, taken literally.
             operator: ``==``, ``not in``, ``starts_with`` and so on.
             operands: constants, or one :class:`FactReference`. Lists, mappings and None are JSON values.
-            accessor: ``count``, ``host``, ``scheme`` or ``port``.
+            accessor: ``count``, ``length``, ``host``, ``scheme``, ``port``, ``path`` or ``domain``.
             each: whether every element of a list must hold.
             optional: whether an absent value holds.
         """

@@ -29,7 +29,7 @@ from .. import limits
 from ..errors import ScopeError
 from ..scopes import containment, implication
 from ..scopes.implication import WorkBudget, WorkExceeded
-from ..scopes.parts import Accessor, Operator, Path, Segment, SegmentKind, ValueSource
+from ..scopes.parts import NEGATED, Accessor, Operator, Path, Segment, SegmentKind, ValueSource
 from ..scopes.scope import Condition, Scope
 from ..scopes.value import NANOS, Exact, Json, Number, Operand, operands_of
 from .argument_reader import ELEMENT, names_of, scope_path
@@ -526,9 +526,10 @@ def work_of(scope: Scope, group: CallGroup) -> int:
             work += 19 * compared + 7 * group.size + 4 * text
         else:
             work += 4 * compared
-        if condition.operator in (Operator.GLOB, Operator.UNDER):
+        operator = NEGATED.get(condition.operator, condition.operator)
+        if operator in (Operator.GLOB, Operator.UNDER):
             work += (compared + 2 * text) * values
-        if condition.operator == Operator.CIDR:
+        if operator == Operator.CIDR:
             work += 8 * compared * values
         if condition.accessor > Accessor.COUNT:
             work += 4 * compared + text

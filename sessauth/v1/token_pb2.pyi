@@ -49,6 +49,9 @@ class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPERATOR_SUBSET_OF: _ClassVar[Operator]
     OPERATOR_PRESENT: _ClassVar[Operator]
     OPERATOR_ABSENT: _ClassVar[Operator]
+    OPERATOR_NOT_GLOB: _ClassVar[Operator]
+    OPERATOR_NOT_UNDER: _ClassVar[Operator]
+    OPERATOR_NOT_CIDR: _ClassVar[Operator]
 
 class Accessor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -57,6 +60,9 @@ class Accessor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCESSOR_HOST: _ClassVar[Accessor]
     ACCESSOR_SCHEME: _ClassVar[Accessor]
     ACCESSOR_PORT: _ClassVar[Accessor]
+    ACCESSOR_PATH: _ClassVar[Accessor]
+    ACCESSOR_DOMAIN: _ClassVar[Accessor]
+    ACCESSOR_LENGTH: _ClassVar[Accessor]
 
 class ProofKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -94,11 +100,17 @@ OPERATOR_CIDR: Operator
 OPERATOR_SUBSET_OF: Operator
 OPERATOR_PRESENT: Operator
 OPERATOR_ABSENT: Operator
+OPERATOR_NOT_GLOB: Operator
+OPERATOR_NOT_UNDER: Operator
+OPERATOR_NOT_CIDR: Operator
 ACCESSOR_UNSPECIFIED: Accessor
 ACCESSOR_COUNT: Accessor
 ACCESSOR_HOST: Accessor
 ACCESSOR_SCHEME: Accessor
 ACCESSOR_PORT: Accessor
+ACCESSOR_PATH: Accessor
+ACCESSOR_DOMAIN: Accessor
+ACCESSOR_LENGTH: Accessor
 PROOF_KIND_UNSPECIFIED: ProofKind
 PROOF_KIND_ED25519: ProofKind
 PROOF_KIND_MAC: ProofKind

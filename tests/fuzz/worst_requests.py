@@ -70,6 +70,25 @@ KINDS: Final = {
     "scheme": Kind(
         lambda rng, i: 'each(scheme(p?)) != "a"', lambda rng, i: "A" * rng.randrange(2, 256) + "://h"
     ),
+    "path": Kind(
+        lambda rng, i: f"each(path(p?)) not under {_values('/z', '/' + 'a/' * rng.randrange(9) + 'b')}",
+        lambda rng, i: "h://h" + "/a" * rng.choice((0, 1, 9, 400)) + rng.choice(("", "?/..", "#;")),
+    ),
+    "domain": Kind(
+        lambda rng, i: f'each(domain(p?)) != "a{i}"',
+        lambda rng, i: f"{'a' * rng.randrange(1, 64)}@{'b.' * rng.randrange(99)}H",
+    ),
+    "length": Kind(
+        lambda rng, i: f"each(length(p?)) <= {900 + i}", lambda rng, i: "\u00e9" * rng.choice((1, 90, 900))
+    ),
+    "not-cidr": Kind(
+        lambda rng, i: f"each(p?) not cidr {_values('1::/16', f'{i + 2:x}::/16', '9.0.0.0/8')}",
+        lambda rng, i: rng.choice(("::1", "10.1.1.1", "8::1")),
+    ),
+    "not-glob": Kind(
+        lambda rng, i: f"p? not glob {_values(*(f'*x{i}y{k}*' for k in range(40)))}",
+        arguments=lambda rng, size: {"p": "a/" * (size // 2)},
+    ),
     "port": Kind(
         lambda rng, i: f"each(port(p?)) != {20_000 + i}",
         lambda rng, i: rng.choice(("http://h", f"a://h:{99 + i % 9000}")),

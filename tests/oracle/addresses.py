@@ -1,4 +1,4 @@
-"""IP addresses, CIDRs and URLs (sections 4, 6.4 and 6.9 of the format)."""
+"""IP addresses, CIDRs, URLs and e-mail addresses (sections 4, 6.4 and 6.9 of the format)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _PORT = re.compile(r"(?:0|[1-9][0-9]{0,4})\Z")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,255})://([^/?#]*)([/?#].*)?\Z")
 _DOUBTFUL = re.compile(r"[^\x21-\x7e]|[\\\"<>^`{|}]")
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}\Z")
+_MAILBOX = re.compile(r"(?=[^@]{1,64}@)[A-Za-z0-9_'&+-]+(?:\.[A-Za-z0-9_'&+-]+)*@(.*)\Z", re.DOTALL)
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -56,18 +57,21 @@ def in_cidr(address: Address, text: str) -> bool:
 
 
 class Url(NamedTuple):
-    """The parts of a URL that accessors give. ``port`` None: neither written nor implied."""
+    """The parts of a URL. ``port`` None: neither written nor implied; ``path`` as written."""
 
     scheme: str
     host: str
     port: int | None
+    path: str
 
 
 def _host(text: str) -> str | None:
     if text.startswith("["):
         inner = text[1:-1]
         address = _address(inner) if text.endswith("]") else None
-        return inner.lower() if isinstance(address, ipaddress.IPv6Address) else None
+        if not isinstance(address, ipaddress.IPv6Address):
+            return None
+        return inner.lower() if address.ipv4_mapped is None else str(address.ipv4_mapped)
     labels = text.split(".")
     if not _HOST.match(text) or "" in labels:
         return None
@@ -81,7 +85,8 @@ def parse_url(text: str) -> Url | None:
     match = _URL.match(text)
     if match is None or _DOUBTFUL.search(text):
         return None
-    scheme, authority = match[1].lower(), match[2]
+    scheme, authority, rest = match[1].lower(), match[2], match[3] or ""
+    path = rest.partition("#")[0].partition("?")[0]
     if "@" in authority or "%" in authority:
         return None
     # The colons of an IPv6 address are inside its brackets.
@@ -93,7 +98,14 @@ def parse_url(text: str) -> Url | None:
     if host is None:
         return None
     if port_text is None:
-        return Url(scheme, host, _DEFAULT_PORTS.get(scheme))
+        return Url(scheme, host, _DEFAULT_PORTS.get(scheme), path)
     if not _PORT.match(port_text) or int(port_text) > 65535:
         return None
-    return Url(scheme, host, int(port_text))
+    return Url(scheme, host, int(port_text), path)
+
+
+def mail_domain(text: str) -> str | None:
+    """The domain of an e-mail address as section 6.4 admits it, else None."""
+    match = _MAILBOX.match(text)
+    domain = None if match is None or match[1].startswith("[") else _host(match[1])
+    return None if domain is None or _address(domain) is not None else domain

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from .addresses import in_cidr, parse_ip, parse_url
+from .addresses import in_cidr, mail_domain, parse_ip, parse_url
 from .canonical import NoForm, form, form_digest
 from .constants import ACCESSORS, OPERATORS, SOURCES, Accessor, Operator, Source
 from .model import BILLION, NO_VALUE, NOTHING, Condition, JsonOperand, Number, Path, Scalar
-from .texts import glob_matches, is_under
+from .texts import glob_matches, is_clean_path, is_under
 
 MAX_WORK = 262_144
 MAX_BYTES = 1_048_576
 BYTES_A_STEP = 16
 WALKED_BYTES_A_STEP = 8
 VALUES_A_STEP = 2
-URL_STEPS = 4
+PART_STEPS = 4
 CIDR_STEPS = 8
 DECIMAL_STEPS = 4
 FORM_STEPS = 3
@@ -138,9 +138,28 @@ _SOME: dict[int, Callable[[object, object], bool]] = {
 }
 
 
+_NEGATED: dict[int, int] = {
+    Operator.NOT_GLOB: Operator.GLOB,
+    Operator.NOT_UNDER: Operator.UNDER,
+    Operator.NOT_CIDR: Operator.CIDR,
+}
+# Of what an exclusion can be said; other texts fail it.
+_EXCLUDABLE: dict[int, Callable[[str], bool]] = {
+    Operator.NOT_GLOB: lambda text: not {".", ".."} & set(text.split("/")),
+    Operator.NOT_UNDER: is_clean_path,
+    Operator.NOT_CIDR: lambda text: parse_ip(text) is not None,
+}
+
+
 def _compare(operator: int, value: object, operands: tuple[object, ...]) -> bool:
     if operator == Operator.NOT_IN:
         return all(_same_type(value, w) and value != w for w in operands)
+    if operator in _NEGATED:
+        if type(value) is not str or not _EXCLUDABLE[operator](value):
+            return False
+        if operator == Operator.NOT_UNDER and not all(type(w) is str and is_clean_path(w) for w in operands):
+            return False
+        return not any(_SOME[_NEGATED[operator]](value, w) for w in operands)
     return any(_SOME[operator](value, w) for w in operands)
 
 
@@ -150,9 +169,19 @@ def _access(accessor: int, value: object) -> object:
         return value
     if accessor == Accessor.COUNT:
         return len(value) * BILLION if type(value) is list else NOTHING
-    url = parse_url(value) if type(value) is str else None
+    if type(value) is not str:
+        return NOTHING
+    if accessor == Accessor.LENGTH:
+        return len(value) * BILLION
+    if accessor == Accessor.DOMAIN:
+        domain = mail_domain(value)
+        return NOTHING if domain is None else domain
+    url = parse_url(value)
     if url is None:
         return NOTHING
+    if accessor == Accessor.PATH:
+        path = url.path or "/"
+        return path if is_clean_path(path) and not {"%", ";"} & set(path) else NOTHING
     if accessor == Accessor.HOST:
         return url.host
     if accessor == Accessor.SCHEME:
@@ -258,17 +287,17 @@ def _holds_for(condition: Condition, value: object, operands: tuple[object, ...]
     """Accessor and comparison for one value, counting what they may have to look through."""
     if type(operands[0]) is JsonOperand:
         return _json_holds(condition.operator, value, operands, work)
-    if condition.accessor in (Accessor.HOST, Accessor.SCHEME, Accessor.PORT) and type(value) is str:
-        work.add(URL_STEPS + _steps(value))
+    if condition.accessor not in (Accessor.NONE, Accessor.COUNT) and type(value) is str:
+        work.add(PART_STEPS + _steps(value))
     value = _access(condition.accessor, value)
     if value is NOTHING:
         return False
     if type(value) is not str:
         if Decimal in (type(value), type(operands[0])):
             work.add(DECIMAL_STEPS)
-    elif condition.operator in (Operator.GLOB, Operator.UNDER):
+    elif _NEGATED.get(condition.operator, condition.operator) in (Operator.GLOB, Operator.UNDER):
         walked = 1 + len(value.encode("utf-8")) // WALKED_BYTES_A_STEP
         work.add(walked * max(1, len(condition.values)))
-    elif condition.operator == Operator.CIDR:
+    elif condition.operator in (Operator.CIDR, Operator.NOT_CIDR):
         work.add(CIDR_STEPS * len(condition.values))
     return _compare(condition.operator, value, operands)

@@ -127,6 +127,9 @@ class Operator(IntEnum):
     SUBSET_OF = 13
     PRESENT = 14
     ABSENT = 15
+    NOT_GLOB = 20
+    NOT_UNDER = 21
+    NOT_CIDR = 22
 
 
 class Accessor(IntEnum):
@@ -137,6 +140,9 @@ class Accessor(IntEnum):
     HOST = 2
     SCHEME = 3
     PORT = 4
+    PATH = 10
+    DOMAIN = 11
+    LENGTH = 12
 
 
 class SessionStatus(IntEnum):

@@ -46,12 +46,20 @@ _OPERANDS: dict[int, tuple[int, int, bool, frozenset[type]]] = {
     Operator.SUBSET_OF: (1, 64, False, _EQUAL),
     Operator.PRESENT: (0, 0, False, _ANY),
     Operator.ABSENT: (0, 0, False, _ANY),
+    Operator.NOT_GLOB: (1, 64, False, _TEXT),
+    Operator.NOT_UNDER: (1, 64, True, _TEXT),
+    Operator.NOT_CIDR: (1, 64, False, _TEXT),
 }
 _UNKNOWN_OPERANDS = (0, 64, True, _EQUAL)
 _VALUE_FORMS: dict[int, Callable[[str], bool]] = {
     Operator.GLOB: is_glob,
     Operator.UNDER: is_clean_path,
     Operator.CIDR: lambda text: parse_cidr(text) is not None,
+}
+_VALUE_FORMS |= {
+    Operator.NOT_GLOB: _VALUE_FORMS[Operator.GLOB],
+    Operator.NOT_UNDER: _VALUE_FORMS[Operator.UNDER],
+    Operator.NOT_CIDR: _VALUE_FORMS[Operator.CIDR],
 }
 _SETS = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 

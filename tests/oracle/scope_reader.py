@@ -25,8 +25,10 @@ _FACT = re.compile(r"session\.([A-Za-z_][A-Za-z0-9_]*)")
 _NO_ARGUMENTS = re.compile(r"no +arguments(?= |\Z)")
 _INT = re.compile(r"[1-9][0-9]*")
 _SPACE = re.compile(r" +")
-_RELATION = re.compile(r"not +in(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]")
-_ACCESSOR = re.compile(r"(count|host|scheme|port)\(")
+_RELATION = re.compile(
+    r"not +(?:in|glob|under|cidr)(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]"
+)
+_ACCESSOR = re.compile(r"(count|host|scheme|port|path|domain|length)\(")
 # Behind these a bracket begins an array.
 _OF_ONE = (*(1, 2), *(5, 6, 7, 8))
 _EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)

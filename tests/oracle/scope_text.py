@@ -31,6 +31,9 @@ OPERATORS = {
     Operator.SUBSET_OF: "subset_of",
     Operator.PRESENT: "present",
     Operator.ABSENT: "absent",
+    Operator.NOT_GLOB: "not glob",
+    Operator.NOT_UNDER: "not under",
+    Operator.NOT_CIDR: "not cidr",
 }
 _LISTS = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from sessauth.conformance.vocabulary import Spelled
-from tests.oracle.addresses import parse_ip, parse_url
+from tests.oracle.addresses import mail_domain, parse_ip, parse_url
 from tests.oracle.canonical import NoForm, form, form_digest
 from tests.oracle.constants import Accessor, Operator
 from tests.oracle.forms import type_of
@@ -60,6 +60,13 @@ TEXTS = (
     "https://acme..example/",
     "%2e",
     "a%2fb",
+    "http://[::ffff:10.0.0.1]/srv/data?a",
+    "https://acme.example/srv/../a",
+    "https://acme.example/srv;x",
+    "Ada.L@Acme.example",
+    "a@b@acme.example",
+    ".a@acme.example",
+    "a@10.0.0.1",
 )
 NUMBERS = (
     "0",
@@ -319,8 +326,16 @@ def _true_of_text(rng: Random, path: tuple[str, ...], text: str) -> Record:
         choices.append(condition(Operator.UNDER, 1, path, [text.rpartition("/")[0] or text]))
     if parse_ip(text) is not None:
         choices.append(condition(Operator.CIDR, 1, path, rng.sample(CIDRS, 3)))
+    choices.append(condition(Operator.EQUAL, 1, path, [len(text) * BILLION], accessor=int(Accessor.LENGTH)))
+    for operator, pool in ((20, GLOBS), (21, CLEAN_PATHS), (22, CIDRS)):
+        choices.append(condition(operator, 1, path, [rng.choice([each for each in pool if each])]))
+    domain = mail_domain(text)
+    if domain is not None:
+        choices.append(condition(Operator.EQUAL, 1, path, [domain], accessor=int(Accessor.DOMAIN)))
     url = parse_url(text)
     if url is not None:
+        under = [url.path] if is_clean_path(url.path) else ["/"]
+        choices.append(condition(Operator.UNDER, 1, path, under, accessor=int(Accessor.PATH)))
         choices.append(condition(Operator.EQUAL, 1, path, [url.host], accessor=int(Accessor.HOST)))
         choices.append(condition(Operator.EQUAL, 1, path, [url.scheme], accessor=int(Accessor.SCHEME)))
         choices.append(condition(Operator.GREATER_EQUAL, 1, path, [0], accessor=int(Accessor.PORT)))
@@ -332,14 +347,17 @@ def _true_of_text(rng: Random, path: tuple[str, ...], text: str) -> Record:
     )
 
 
-_POOLS: dict[int, tuple[str, ...]] = {Operator.GLOB: GLOBS, Operator.UNDER: CLEAN_PATHS, Operator.CIDR: CIDRS}
+_POOLS: dict[int, tuple[str, ...]] = {
+    **{Operator.GLOB: GLOBS, Operator.UNDER: CLEAN_PATHS, Operator.CIDR: CIDRS},
+    **{Operator.NOT_GLOB: GLOBS, Operator.NOT_UNDER: CLEAN_PATHS, Operator.NOT_CIDR: CIDRS},
+}
 
 
 def random_condition(
     rng: Random, path: Sequence[str] = (), optional: bool | None = None, source: int = 1
 ) -> Record:
     """Any well-formed condition."""
-    operator = rng.randint(1, 15)
+    operator = rng.choice((*range(1, 16), 20, 21, 22))
     if not path:
         source = rng.choice((1, 1, 1, 2, 3, 8, 8))
         path = (rng.choice(FACT_NAMES),) if source == 2 else _path(rng)
@@ -356,8 +374,8 @@ def random_condition(
         )
     if operator != Operator.SUBSET_OF:
         rest["each"] = rng.random() < 0.15
-        rest["accessor"] = rng.choice((0, 0, 0, 0, 1, 2, 3, 4))
-    fact_allowed = operator in (1, 2, 5, 6, 7, 8, 9, 11)
+        rest["accessor"] = rng.choice((0, 0, 0, 0, 0, 1, 2, 3, 4, 10, 11, 12))
+    fact_allowed = operator in (1, 2, 5, 6, 7, 8, 9, 11, 21)
     if fact_allowed and rng.random() < 0.25:
         return condition(operator, source, path, fact=rng.choice(FACT_NAMES), **rest)
     return condition(operator, source, path, _operands(rng, operator), **rest)

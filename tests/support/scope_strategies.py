@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scopes.parts import EACH, EQUALITY, Accessor, Operator, Path, Segment, ValueSource
+from sessauth.scopes.parts import EACH, EQUALITY, NEGATED, Accessor, Operator, Path, Segment, ValueSource
 from sessauth.scopes.scope import Condition, FactReference, Scope
 from sessauth.scopes.value import Json
 
@@ -30,6 +30,8 @@ TEXTS = (
     "::1",
     "http://a/b",
     "https://ab:80/",
+    "http://b/a/b?",
+    "a@ab.b",
 )
 NETS = ("10.0.0.0/8", "10.0.0.0/16", "10.0.0.1/32", "::/0", "::1/128")
 CLEAN = ("a", "a/b", "/", "/a", "/a/b", "b")
@@ -99,8 +101,9 @@ def conditions(draw: st.DrawFn) -> Condition:
 WORDS = {
     **{"==": 1, "!=": 2, "in": 3, "not in": 4, "<": 5, "<=": 6, ">": 7, ">=": 8},
     **{"starts_with": 9, "glob": 10, "under": 11, "cidr": 12, "subset_of": 13},
+    **{"not glob": 20, "not under": 21, "not cidr": 22},
 }
-ACCESSORS = {"count": 1, "host": 2, "scheme": 3, "port": 4}
+ACCESSORS = {"count": 1, "host": 2, "scheme": 3, "port": 4, "path": 10, "domain": 11, "length": 12}
 
 
 def json_operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
@@ -119,10 +122,12 @@ def _distinct(values: list[Any]) -> list[Any]:
 def operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
     """Give operands of a type that the operator takes."""
     special = {Operator.GLOB: GLOBS, Operator.UNDER: CLEAN, Operator.CIDR: NETS, Operator.STARTS_WITH: TEXTS}
+    special |= {negated: special[plain] for negated, plain in NEGATED.items()}
     if operator in special:
         many = st.lists(st.sampled_from(special[operator]), min_size=1, max_size=3)
         fact = st.just([FactReference("who")])
-        return many if operator in (Operator.GLOB, Operator.CIDR) else st.one_of(many, many, fact)
+        takes_fact = operator in (Operator.STARTS_WITH, Operator.UNDER, Operator.NOT_UNDER)
+        return st.one_of(many, many, fact) if takes_fact else many
     ordered = Operator.LESS <= operator <= Operator.GREATER_EQUAL
     single = ordered or operator in (Operator.EQUAL, Operator.NOT_EQUAL)
     pools: list[Any] = [TEXTS, NUMBERS, *([] if ordered else [(True, False)])]
@@ -181,8 +186,8 @@ def near(draw: st.DrawFn, condition: Condition) -> Condition:
     if condition.values and draw(st.booleans()):
         # A neighbour differs by one step: < and <=, == and !=, starts_with and glob.
         step = draw(st.sampled_from((-1, 0, 1)))
-        with suppress(ScopeError):
-            return replace(condition, operator=condition.operator + step, optional=other.optional)
+        with suppress(ScopeError, ValueError):
+            return replace(condition, operator=Operator(condition.operator + step), optional=other.optional)
     with suppress(ScopeError):
         if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
             return Condition(condition.path, other.operator, other.values)

@@ -213,15 +213,15 @@ def _conditions() -> Iterator[tuple[str, Record]]:
     yield "values of two types", _condition(operator=3, values=[number, truth])
     yield "long text value", _condition(values=_texts(LONG))
     yield "65 values", _condition(operator=3, values=_texts(*(f"v{n}" for n in range(65))))
-    for operator in range(1, 14):
+    for operator in (*range(1, 14), 20, 21, 22):
         yield f"operator {operator} without values", _condition(operator=operator, values=[])
     for operator in (1, 2, 5, 6, 7, 8):
         yield f"operator {operator} with two values", _condition(operator=operator, values=_texts("x", "y"))
-    for operator in (5, 6, 7, 8, 9, 10, 11, 12):
+    for operator in (5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22):
         yield f"operator {operator} with a truth", _condition(operator=operator, values=[truth])
-    for operator in (9, 10, 11, 12):
+    for operator in (9, 10, 11, 12, 20, 21, 22):
         yield f"operator {operator} with a number", _condition(operator=operator, values=[number])
-    for operator in (3, 4, 10, 12, 13, 14, 15):
+    for operator in (3, 4, 10, 12, 13, 14, 15, 20, 22):
         yield f"operator {operator} with a fact", _condition(operator=operator, values=[], fact="f")
     for operator in (3, 4, 13):
         yield f"operator {operator}, a value twice", _condition(operator=operator, values=_texts("x", "x"))
@@ -247,6 +247,13 @@ def _conditions() -> Iterator[tuple[str, Record]]:
         yield f"under {under!r}"[:40], _condition(operator=11, values=_texts(under))
     for cidr in _CIDRS:
         yield f"cidr {cidr!r}", _condition(operator=12, values=_texts(cidr))
+    for word, operator, texts in (
+        ("glob", 20, ("a**", "")),
+        ("under", 21, ("a/", "a/..")),
+        ("cidr", 22, _CIDRS[:2]),
+    ):
+        for text in texts:
+            yield f"not {word} {text!r}", _condition(operator=operator, values=_texts(text))
     yield "value without a member", _condition(values=[{}])
     yield from _elements_and_values()
 

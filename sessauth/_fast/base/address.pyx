@@ -1,7 +1,7 @@
 """Addresses, exact decimals, and the mask for secrets in texts.
 
-IP addresses and URLs are read strictly (docs/token-format.md, sections 4, 6.4 and 6.9): a text that two parsers could
-read differently is refused. Decimals compare numbers that are too large or too precise for NUMBER.
+IP addresses, URLs and e-mail addresses are read strictly (docs/token-format.md, sections 4, 6.4 and 6.9): a text that two
+parsers could read differently is refused. Decimals compare numbers that are too large or too precise for NUMBER.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -21,6 +21,8 @@ cdef struct Url:
     bytes_t host
     size_t host_n
     int port            # -1: not stated, and the scheme has no default
+    bytes_t path        # up to the query or the fragment
+    size_t path_n
 
 
 cdef extern from "arpa/inet.h" nogil:
@@ -161,7 +163,7 @@ cdef bint _is_host(bytes_t p, size_t n) noexcept nogil:
 
 
 cdef bint parse_url(bytes_t p, size_t n, Url *out) noexcept nogil:
-    """Parse an unambiguous absolute URL. Host and scheme point into the text."""
+    """Parse an unambiguous absolute URL. Scheme, host and path point into the text."""
     cdef size_t i, at, end, colon
     cdef unsigned char c
     cdef Address address
@@ -186,6 +188,10 @@ cdef bint parse_url(bytes_t p, size_t n, Url *out) noexcept nogil:
         if p[end] == 0x40 or p[end] == 0x25:
             return 0
         end += 1
+    out.path = p + end
+    out.path_n = 0
+    while end + out.path_n < n and out.path[out.path_n] != 0x3F and out.path[out.path_n] != 0x23:
+        out.path_n += 1
     if at < end and p[at] == 0x5B:
         colon = at
         while colon < end and p[colon] != 0x5D:
@@ -216,6 +222,35 @@ cdef bint parse_url(bytes_t p, size_t n, Url *out) noexcept nogil:
             return 0
         out.port = out.port * 10 + (p[i] - 0x30)
     return out.port <= 65535
+
+
+cdef bint is_clean_url_path(bytes_t p, size_t n) noexcept nogil:
+    """Return 1 for a clean absolute path that every server reads alike: without escapes, and without parameters that
+    some of them remove before they resolve `..`."""
+    return n > 0 and p[0] == 0x2F and memchr(p, 0x25, n) == NULL and memchr(p, 0x3B, n) == NULL and is_clean_path(p, n)
+
+
+cdef bint parse_mailbox(bytes_t p, size_t n, bytes_t *domain, size_t *domain_n) noexcept nogil:
+    """Parse an e-mail address in its plainest form. The domain points into the text."""
+    cdef bytes_t at = <bytes_t> memchr(p, 0x40, n)
+    cdef Address address
+    cdef unsigned char c
+    cdef size_t i, local
+    if at == NULL:
+        return 0
+    local = at - p
+    if not 1 <= local <= MAX_LOCAL_PART_CHARS:
+        return 0
+    for i in range(local):
+        c = p[i]
+        if c == 0x2E:
+            if i == 0 or i + 1 == local or p[i + 1] == 0x2E:
+                return 0
+        elif not (is_letter(c) or is_digit(c) or c == 0x5F or c == 0x2D or c == 0x2B or c == 0x27 or c == 0x26):
+            return 0
+    domain[0] = at + 1
+    domain_n[0] = n - local - 1
+    return _is_host(domain[0], domain_n[0]) and not _parse_ipv4(domain[0], domain_n[0], address.octets)
 
 
 cdef int _default_port(bytes_t p, size_t n) noexcept nogil:

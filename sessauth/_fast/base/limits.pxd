@@ -23,6 +23,8 @@ cdef enum:
     MAX_APPROVAL_KEYS = 16
     MAX_STRING_BYTES = 1024
     MAX_SCHEME_CHARS = 256
+    # Of an e-mail address, before the @ (RFC 5321, section 4.5.3.1.1).
+    MAX_LOCAL_PART_CHARS = 64
     MAX_NESTING = 8
     MAX_RESOURCE_BYTES = 1024
     MAX_JSON_BYTES = 1048576

@@ -318,7 +318,7 @@ cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noex
         slash = <bytes_t> memchr(pattern, 0x2F, pn)
         ps = pn if slash == NULL else <size_t> (slash - pattern)
         if ps == 2 and pattern[0] == 0x2A and pattern[1] == 0x2A:
-            return not text_left or not _has_dot_segment(text, tn)
+            return not text_left or not has_dot_segment(text, tn)
         if not text_left:
             return 0
         slash = <bytes_t> memchr(text, 0x2F, tn)
@@ -336,7 +336,7 @@ cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noex
         pn -= ps + 1
 
 
-cdef bint _has_dot_segment(bytes_t p, size_t n) noexcept nogil:
+cdef bint has_dot_segment(bytes_t p, size_t n) noexcept nogil:
     cdef size_t start = 0
     cdef size_t i
     for i in range(n + 1):

@@ -423,6 +423,7 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
     cdef uint64_t hashed
     cdef bint known = call.knows_facts
     cdef uint64_t marked = 0
+    cdef uint8_t op = compared_by(c)
     if is_unknown(c):
         return NO
     if is_argument(&c.path):
@@ -445,13 +446,13 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
         call.work_by_bytes += ALL_BYTES * hashed
     else:
         call.work_by_values += compared * DECIMAL_STEPS
-    if c.op == OP_GLOB or c.op == OP_UNDER:
+    if op == OP_GLOB or op == OP_UNDER:
         call.work_by_values += compared * values
         call.work_by_bytes += MAX_JSON_BYTES // WALKED_BYTES_A_STEP * values
-    if c.op == OP_CIDR:
+    if op == OP_CIDR:
         call.work_by_values += compared * CIDR_STEPS * values
-    if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:
-        call.work_by_values += compared * URL_STEPS
+    if c.accessor > ACCESSOR_COUNT:
+        call.work_by_values += compared * PART_STEPS
         call.work_by_bytes += ALL_BYTES
     return MAYBE
 

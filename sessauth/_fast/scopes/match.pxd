@@ -47,7 +47,7 @@ cdef struct Operand:
     int64_t units
     uint32_t nanos
     Decimal exact           # DECIMAL
-    unsigned char lower[MAX_SCHEME_CHARS]   # a host is shorter
+    unsigned char lower[MAX_SCHEME_CHARS]   # a host and a domain are shorter
 
 # Compare a node that is no NUMBER with the condition's number.
 cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil
@@ -109,7 +109,8 @@ cdef enum:
     # For a text that a pattern or a path walks.
     WALKED_BYTES_A_STEP = 8
     VALUES_A_STEP = 2
-    URL_STEPS = 4
+    # For an accessor that reads a text.
+    PART_STEPS = 4
     CIDR_STEPS = 8
     DECIMAL_STEPS = 4
     FORM_STEPS = 3

@@ -6,7 +6,7 @@ equality form of an object or a list allocate.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 
 # Comparison of scalar values (docs/token-format.md, sections 6.6 to 6.9).
@@ -102,6 +102,8 @@ cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil:
 
 # 1 if the condition's relation holds for a value. `operand`: its fact or first value.
 cdef bint compare(const Condition *c, bytes_t base, const Operand *hand, const Operand *operand) noexcept nogil:
+    cdef uint8_t op = compared_by(c)
+    cdef bint excludes = op != c.op
     cdef int i
     cdef Operand other
     if c.op == OP_EQUAL:
@@ -116,15 +118,27 @@ cdef bint compare(const Condition *c, bytes_t base, const Operand *hand, const O
         if _kind(hand) != _kind(operand) or (hand.type != TYPE_TEXT and _kind(hand) != TYPE_NUMBER):
             return 0
         return order_is(c.op, _order(hand, operand))
-    if hand.type != TYPE_TEXT:
+    if hand.type != TYPE_TEXT or (excludes and not _has_one_meaning(op, hand)):
         return 0
     if c.fact.n:
-        return _text_relation(c.op, hand, operand)
+        if excludes and (operand.type != TYPE_TEXT or not _has_one_meaning(op, operand)):
+            return 0
+        return _text_relation(op, hand, operand) != excludes
     for i in range(c.count):
         from_value(&c.values[i], base, &other)
-        if _text_relation(c.op, hand, &other):
-            return 1
-    return 0
+        if _text_relation(op, hand, &other):
+            return not excludes
+    return excludes
+
+
+cdef bint _has_one_meaning(int op, const Operand *text) noexcept nogil:
+    """Return 1 for a text of which it can be said that it lies outside: a clean path, an address, no `..` to resolve."""
+    cdef Address address
+    if op == OP_UNDER:
+        return is_clean_path(text.text, text.n)
+    if op == OP_CIDR:
+        return parse_address(text.text, text.n, &address)
+    return not has_dot_segment(text.text, text.n)
 
 
 cdef bint _text_relation(int op, const Operand *hand, const Operand *operand) noexcept nogil:
@@ -350,51 +364,110 @@ cdef bint _one(
     const Condition *c, bytes_t base, Operand *hand, uint32_t elements, Context *context, const Operand *operand
 ) noexcept nogil:
     """Apply the accessor to one value, then compare. ``elements``: of a list."""
+    cdef uint8_t op = compared_by(c)
     if c.accessor == ACCESSOR_COUNT:
         if hand.type != TYPE_LIST:
             return 0
         hand.type = TYPE_NUMBER
         hand.units = elements
         hand.nanos = 0
-    elif c.accessor != ACCESSOR_NONE and not _url_part(c.accessor, context, hand):
+    elif c.accessor != ACCESSOR_NONE and not _part(c.accessor, context, hand):
         return 0
     if hand.type == TYPE_TEXT:
         # Each of the patterns or paths may walk the whole text, and each network has it read.
-        if c.op == OP_GLOB or c.op == OP_UNDER:
+        if op == OP_GLOB or op == OP_UNDER:
             if not spend(context, 1 + <uint32_t> hand.n // WALKED_BYTES_A_STEP, c.count):
                 return 0
-        elif c.op == OP_CIDR and not spend(context, CIDR_STEPS, c.count):
+        elif op == OP_CIDR and not spend(context, CIDR_STEPS, c.count):
             return 0
     elif (hand.type == TYPE_DECIMAL or operand.type == TYPE_DECIMAL) and not spend(context, DECIMAL_STEPS, 1):
         return 0
     return compare(c, base, hand, operand)
 
 
-cdef bint _url_part(int accessor, Context *context, Operand *hand) noexcept nogil:
+cdef bytes_t ROOT_PATH = <bytes_t> "/"
+
+
+cdef bint _part(int accessor, Context *context, Operand *hand) noexcept nogil:
+    """Replace a text by the part of it that an accessor gives. 0: it has none."""
     cdef Url url
-    cdef bytes_t part
-    cdef size_t n, i
-    if hand.type != TYPE_TEXT or not spend(context, URL_STEPS + <uint32_t> hand.n // BYTES_A_STEP, 1):
+    cdef bytes_t domain
+    cdef size_t n
+    if hand.type != TYPE_TEXT or not spend(context, PART_STEPS + <uint32_t> hand.n // BYTES_A_STEP, 1):
         return 0
+    if accessor == ACCESSOR_LENGTH:
+        _become_number(hand, _characters(hand.text, hand.n))
+        return 1
+    if accessor == ACCESSOR_DOMAIN:
+        if not parse_mailbox(hand.text, hand.n, &domain, &n):
+            return 0
+        _become_lower(hand, domain, n)
+        return 1
     if not parse_url(hand.text, hand.n, &url):
         return 0
+    if accessor == ACCESSOR_PATH:
+        hand.text = url.path if url.path_n else ROOT_PATH
+        hand.n = url.path_n if url.path_n else 1
+        return is_clean_url_path(hand.text, hand.n)
     if accessor == ACCESSOR_PORT:
-        if url.port < 0:
-            return 0
-        hand.type = TYPE_NUMBER
-        hand.units = url.port
-        hand.nanos = 0
-        return 1
-    part = url.scheme
-    n = url.scheme_n
-    if accessor == ACCESSOR_HOST:
-        part = url.host
-        n = url.host_n
+        _become_number(hand, url.port)
+        return url.port >= 0
+    if accessor == ACCESSOR_SCHEME:
+        _become_lower(hand, url.scheme, url.scheme_n)
+    elif memchr(url.host, 0x3A, url.host_n) == NULL or not _become_mapped(hand, url.host, url.host_n):
+        _become_lower(hand, url.host, url.host_n)
+    return 1
+
+
+cdef void _become_number(Operand *hand, int64_t units) noexcept nogil:
+    hand.type = TYPE_NUMBER
+    hand.units = units
+    hand.nanos = 0
+
+
+cdef void _become_lower(Operand *hand, bytes_t part, size_t n) noexcept nogil:
+    cdef size_t i
     for i in range(n):
         hand.lower[i] = part[i] | 0x20 if 0x41 <= part[i] <= 0x5A else part[i]
     hand.text = hand.lower
     hand.n = n
+
+
+cdef bint _become_mapped(Operand *hand, bytes_t part, size_t n) noexcept nogil:
+    """Replace a v4-mapped IPv6 address by its IPv4 address. 0 for another address."""
+    cdef Address address
+    cdef unsigned char *p = hand.lower
+    cdef int i
+    if not parse_address(part, n, &address) or address.family != 4:
+        return 0
+    for i in range(4):
+        if i:
+            p[0] = 0x2E
+            p += 1
+        p = _put_octet(p, address.octets[i])
+    hand.text = hand.lower
+    hand.n = p - hand.lower
     return 1
+
+
+cdef unsigned char *_put_octet(unsigned char *p, unsigned char octet) noexcept nogil:
+    if octet >= 100:
+        p[0] = 0x30 + octet // 100
+        p += 1
+    if octet >= 10:
+        p[0] = 0x30 + octet // 10 % 10
+        p += 1
+    p[0] = 0x30 + octet % 10
+    return p + 1
+
+
+cdef int64_t _characters(bytes_t p, size_t n) noexcept nogil:
+    """Count the characters of UTF-8: the bytes that continue none."""
+    cdef int64_t count = 0
+    cdef size_t i
+    for i in range(n):
+        count += (p[i] & 0xC0) != 0x80
+    return count
 
 
 cdef inline bint _action_matches(const Scope *scope, bytes_t base, TextSlice action) noexcept nogil:

@@ -12,8 +12,11 @@ from libc.string cimport memcmp, memcpy, memmove, strlen
 
 from sessauth._fast._check cimport (
     ACCESSOR_COUNT,
+    ACCESSOR_DOMAIN,
     ACCESSOR_HOST,
+    ACCESSOR_LENGTH,
     ACCESSOR_NONE,
+    ACCESSOR_PATH,
     ACCESSOR_PORT,
     ACCESSOR_SCHEME,
     OP_ABSENT,
@@ -25,8 +28,11 @@ from sessauth._fast._check cimport (
     OP_IN,
     OP_LESS,
     OP_LESS_EQUAL,
+    OP_NOT_CIDR,
     OP_NOT_EQUAL,
+    OP_NOT_GLOB,
     OP_NOT_IN,
+    OP_NOT_UNDER,
     OP_PRESENT,
     OP_STARTS_WITH,
     OP_SUBSET_OF,
@@ -398,6 +404,12 @@ cdef bint _condition_rule(TextReader *reader) noexcept nogil:
         accessor = ACCESSOR_SCHEME
     elif _literally(reader, "port("):
         accessor = ACCESSOR_PORT
+    elif _literally(reader, "path("):
+        accessor = ACCESSOR_PATH
+    elif _literally(reader, "domain("):
+        accessor = ACCESSOR_DOMAIN
+    elif _literally(reader, "length("):
+        accessor = ACCESSOR_LENGTH
     if not _path(reader, 1):
         return 0
     optional = _literally(reader, "?")
@@ -431,7 +443,13 @@ cdef int _operator(TextReader *reader) noexcept nogil:
     if _literally(reader, "in"):
         return OP_IN
     if _literally(reader, "not"):
-        return OP_NOT_IN if _spaced_word(reader, "in") else OP_UNKNOWN
+        if _spaced_word(reader, "in"):
+            return OP_NOT_IN
+        if _spaced_word(reader, "glob"):
+            return OP_NOT_GLOB
+        if _spaced_word(reader, "under"):
+            return OP_NOT_UNDER
+        return OP_NOT_CIDR if _spaced_word(reader, "cidr") else OP_UNKNOWN
     if _literally(reader, "present"):
         return OP_PRESENT
     if _literally(reader, "absent"):

@@ -94,6 +94,10 @@ cdef enum:
     OP_SUBSET_OF = 13
     OP_PRESENT = 14
     OP_ABSENT = 15
+    # In the order of the three that they negate.
+    OP_NOT_GLOB = 20
+    OP_NOT_UNDER = 21
+    OP_NOT_CIDR = 22
 
 cdef enum:
     # Common shapes of conditions, set at compile time: one top-level argument without accessor, compared with values for
@@ -108,6 +112,9 @@ cdef enum:
     ACCESSOR_HOST = 2
     ACCESSOR_SCHEME = 3
     ACCESSOR_PORT = 4
+    ACCESSOR_PATH = 10
+    ACCESSOR_DOMAIN = 11
+    ACCESSOR_LENGTH = 12
     ACCESSOR_UNKNOWN = 255
 
 # Texts of a repeated field, adjacent in the input. `next_text` steps to the next one.
@@ -153,6 +160,13 @@ cdef inline bint is_argument(const Path *path) noexcept nogil:
 cdef inline bint is_each_element(bytes_t base, const ByteSpan *segment) noexcept nogil:
     """Return 1 if a segment of an ELEMENTS path is `[]`. Any other is a name after a `.`."""
     return base[segment.at] == 0x5B
+
+cdef inline bint is_exclusion(const Condition *c) noexcept nogil:
+    return OP_NOT_GLOB <= c.op <= OP_NOT_CIDR
+
+cdef inline uint8_t compared_by(const Condition *c) noexcept nogil:
+    """Return the operator, without its `not` before `glob`, `under` or `cidr`."""
+    return c.op - OP_NOT_GLOB + OP_GLOB if is_exclusion(c) else c.op
 
 cdef inline bint is_json(const Condition *c) noexcept nogil:
     """Return 1 if the values are JSON values."""

@@ -177,6 +177,7 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
     cdef uint64_t value = 0
     cdef bint has_path = 0
     cdef bint has_operator = 0
+    cdef bint known
     cdef const char *wrong
     out.op = OP_UNKNOWN
     out.accessor = ACCESSOR_NONE
@@ -222,9 +223,11 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
             return "condition: varint"
         if number == 2:
             has_operator = 1
-            out.op = <uint8_t> value if value <= OP_ABSENT else OP_UNKNOWN
+            known = value <= OP_ABSENT or OP_NOT_GLOB <= value <= OP_NOT_CIDR
+            out.op = <uint8_t> value if known else OP_UNKNOWN
         elif number == 5:
-            out.accessor = <uint8_t> value if value <= ACCESSOR_PORT else ACCESSOR_UNKNOWN
+            known = value <= ACCESSOR_PORT or ACCESSOR_PATH <= value <= ACCESSOR_LENGTH
+            out.accessor = <uint8_t> value if known else ACCESSOR_UNKNOWN
         elif value != 1:
             return "condition: not a bool"
         elif number == 6:
@@ -256,6 +259,7 @@ cdef uint8_t _shape(const Condition *c) noexcept nogil:
 cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
     cdef int i, j
     cdef uint8_t type
+    cdef uint8_t op = compared_by(c)
     cdef bytes_t text
     cdef Address network
     cdef int length
@@ -279,7 +283,7 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
             return "condition: present and absent stand alone"
         return NULL
     if c.fact.n:
-        if c.op == OP_IN or c.op == OP_NOT_IN or c.op == OP_GLOB or c.op == OP_CIDR or c.op == OP_SUBSET_OF:
+        if op == OP_IN or op == OP_NOT_IN or op == OP_GLOB or op == OP_CIDR or op == OP_SUBSET_OF:
             return "condition: this operator takes no fact"
     elif c.count == 0:
         return "condition: no operand"
@@ -301,11 +305,11 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
         return "condition: this operator takes texts"
     for i in range(c.count):
         text = base + c.values[i].text.at
-        if c.op == OP_GLOB and not is_glob(text, c.values[i].text.n):
+        if op == OP_GLOB and not is_glob(text, c.values[i].text.n):
             return "condition: not a glob pattern"
-        if c.op == OP_UNDER and not is_clean_path(text, c.values[i].text.n):
+        if op == OP_UNDER and not is_clean_path(text, c.values[i].text.n):
             return "condition: not a clean path"
-        if c.op == OP_CIDR and not parse_cidr(text, c.values[i].text.n, &network, &length):
+        if op == OP_CIDR and not parse_cidr(text, c.values[i].text.n, &network, &length):
             return "condition: not a CIDR"
     return NULL
 
