@@ -114,7 +114,7 @@ def condition(rng: Random, arguments: dict[str, Any]) -> str:
             return f"{path} subset_of {_list(rng, list({_value(rng, each): 0 for each in [*value, 'a']}))}"
         if rng.random() < 0.4:
             return f"count({term}) {rng.choice(('==', '<=', '>', '!='))} {rng.randint(0, 3)}"
-        term, value = f"each({term})", value[0] if value else "a"
+        term, value = f"{rng.choice(('each', 'any'))}({term})", value[0] if value else "a"
     if isinstance(value, str) and not isinstance(value, Spelled) and rng.random() < 0.5:
         return _text_condition(rng, term, value)
     operand = _value(rng, value)
@@ -143,15 +143,15 @@ def _text_condition(rng: Random, term: str, value: str) -> str:
     roll = rng.randrange(7)
     no = rng.choice(("", "", "not "))
     if roll == 0:
-        return f"{term} starts_with {_list(rng, [_quote(value[:1]), _quote('/srv')])}"
+        return f"{term} {no}starts_with {_list(rng, [_quote(value[:1]), _quote('/srv')])}"
     if roll == 1:
         return f"{term} {no}glob {_list(rng, [_quote(each) for each in _GLOBS])}"
     if roll == 2:
         return f"{term} {no}under {_list(rng, [_quote(each) for each in _PATHS])}"
     if roll == 3:
         return f"{term} {no}cidr {_list(rng, [_quote(each) for each in _CIDRS])}"
-    inner = term.removeprefix("each(").rstrip(")")
-    wrapped = "each({})" if term.startswith("each(") else "{}"
+    inner = term.removeprefix("each(").removeprefix("any(").rstrip(")")
+    wrapped = "{}" if inner == term else term[: term.index("(")] + "({})"
     if roll == 4:
         return f"{wrapped.format(f'host({inner})')} in {_list(rng, _HOSTS)}"
     of_url = (

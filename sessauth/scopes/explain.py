@@ -25,6 +25,7 @@ _RELATIONS: Final = {
     Operator.SUBSET_OF: "is a list whose elements are each",
     Operator.PRESENT: "is given, and not null",
     Operator.ABSENT: "is not given, or null",
+    Operator.NOT_STARTS_WITH: "is text that does not begin with",
     Operator.NOT_GLOB: "is text, without `..`, and not of the pattern",
     Operator.NOT_UNDER: "is a clean path, neither equal to nor below",
     Operator.NOT_CIDR: "is an address outside",
@@ -94,8 +95,10 @@ def _condition(condition: Condition) -> str:
     subject = _value(condition.path)
     if condition.accessor:
         subject = f"{_PARTS[Accessor(condition.accessor)]} {subject}"
-    if condition.each:
-        subject = f"each element of {subject}"
+    if condition.each or (condition.any and condition.path.source != ValueSource.ELEMENTS):
+        subject = f"{'each' if condition.each else 'some'} element of {subject}"
+    elif condition.any:
+        subject = f"at some place {subject}"
     words = f"{subject} {_RELATIONS[Operator(condition.operator)]}"
     if condition.fact:
         words += f" the session's {condition.fact}"

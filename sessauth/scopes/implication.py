@@ -71,7 +71,7 @@ def _constants(condition: Record) -> list[bytes] | None:
         or place(condition["path"])[0] != ARGS
     ):
         return None
-    if condition.get("accessor", 0) or condition.get("each", False):
+    if condition.get("accessor", 0) or _of_several(condition):
         return None
     keys = keys_of(condition)
     return None if has_digest(keys) else [_json(key) for key in keys]
@@ -87,7 +87,9 @@ def _below(constant: Record, condition: Record) -> dict[str, Any] | None:
         return {**condition, "path": {"source": ELEMENTS, "segments": list(segments)}}
     # The empty name is in no path of ARGS.
     names = [segment[1:] for segment in segments]
-    return {**condition, "path": {"source": ARGS, "segments": names}} if all(names) else None
+    # The lists of an ELEMENTS path are above the value, so there is one place in it.
+    some = condition.get("any", False) and condition["path"]["source"] != ELEMENTS
+    return {**condition, "any": some, "path": {"source": ARGS, "segments": names}} if all(names) else None
 
 
 def all_constants(child: Record, parent: Record, work: WorkBudget) -> bool:
@@ -200,6 +202,7 @@ CIDR: Final = 12
 SUBSET_OF: Final = 13
 PRESENT: Final = 14
 ABSENT: Final = 15
+NOT_STARTS_WITH: Final = 19
 NOT_GLOB: Final = 20
 NOT_UNDER: Final = 21
 NOT_CIDR: Final = 22
@@ -243,6 +246,9 @@ def implies(child: Record, parent: Record, same_facts: bool, work: WorkBudget) -
     child_op = child["operator"]
     parent_op = parent["operator"]
     if parent_op == PRESENT:
+        if child.get("any", False):
+            # It holds at one place, and above its lists.
+            child_path = _lists(child)[0]
         if child_path == parent_path and _may_be_null(child):
             return False
         return requires_value(child) and child_path[: len(parent_path)] == parent_path
@@ -283,8 +289,8 @@ def contradicts(child: Record, parent: Record, same_facts: bool, work: WorkBudge
             return True
     if not _same_subject(child, parent):
         return False
-    # An empty list satisfies any two conditions on each of its elements.
-    if child.get("each", False):
+    # An empty list satisfies any two conditions on each of its elements, and two elements any two on some.
+    if _of_several(child):
         return False
     # Without a value both may hold, and a holder's block may not see a value that the other sees.
     if not requires_value(child) and (hidden or not requires_value(parent)):
@@ -318,7 +324,7 @@ def _value_implies(child: Record, parent: Record, work: WorkBudget) -> bool:
         if has_digest(ours):
             return parent_op in (EQUAL, IN) and set(ours) <= set(theirs)
         return all(holding(parent, ours, work))
-    if parent_op in (NOT_GLOB, NOT_UNDER, NOT_CIDR):
+    if parent_op in (NOT_STARTS_WITH, NOT_GLOB, NOT_UNDER, NOT_CIDR):
         return _stays_outside(child, parent, work)
     if of_json and not (child_op == parent_op == SUBSET_OF):
         return False
@@ -343,6 +349,11 @@ def _stays_outside(child: Record, parent: Record, work: WorkBudget) -> bool:
     child_op, parent_op = child["operator"], parent["operator"]
     if parent_op == NOT_GLOB:
         return child_op == NOT_GLOB and set(theirs) <= set(ours)
+    if parent_op == NOT_STARTS_WITH:
+        if child_op == NOT_STARTS_WITH:
+            return all(holding({**child, "operator": STARTS_WITH}, theirs, work))
+        begins = child_op in (STARTS_WITH, UNDER)
+        return begins and _value_contradicts(child, {**parent, "operator": STARTS_WITH}, work)
     if parent_op == NOT_CIDR:
         if child_op == NOT_CIDR:
             return _all_inside(theirs, ours)
@@ -419,6 +430,7 @@ def _lists(condition: Record) -> list[Segments]:
     above = [path[:n] for n in range(len(path)) if path[n] == "[]"] if source == ARGS else []
     of_list = (
         condition.get("each", False)
+        or (condition.get("any", False) and not above)
         or condition["operator"] == SUBSET_OF
         or condition.get("accessor", 0) == COUNT
     )
@@ -427,7 +439,7 @@ def _lists(condition: Record) -> list[Segments]:
 
 def _is_scalar(condition: Record) -> bool:
     """Return True if the condition requires a text, a number or a truth at its path."""
-    if not requires_value(condition) or condition.get("each", False):
+    if not requires_value(condition) or _of_several(condition):
         return False
     if condition["operator"] in (SUBSET_OF, PRESENT, ABSENT):
         return False
@@ -437,12 +449,16 @@ def _is_scalar(condition: Record) -> bool:
 def _same_subject(child: Record, parent: Record) -> bool:
     if _path(child) != _path(parent):
         return False
-    return all(child.get(part, 0) == parent.get(part, 0) for part in ("accessor", "each"))
+    return all(child.get(part, 0) == parent.get(part, 0) for part in ("accessor", "each", "any"))
+
+
+def _of_several(condition: Record) -> bool:
+    return bool(condition.get("each", False) or condition.get("any", False))
 
 
 def _of_elements(child: Record, parent: Record) -> bool:
     """Return True if the child is of all elements of a list, the parent of it by `each` or `subset_of`."""
-    if child.get("each", False) or not (parent.get("each", False) or parent["operator"] == SUBSET_OF):
+    if _of_several(child) or not (parent.get("each", False) or parent["operator"] == SUBSET_OF):
         return False
     # `each` needs its fact for an empty list too, with which the child holds by its `optional`.
     if parent.get("fact") and not requires_value(child):

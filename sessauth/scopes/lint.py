@@ -186,7 +186,8 @@ def _of_condition(condition: Condition, scope: Scope, facts: Mapping[str, Value]
 def _of_fact_type(condition: Condition, facts: Mapping[str, Value]) -> Iterator[_Advice]:
     if condition.path.source != ValueSource.SESSION:
         return
-    if condition.each or condition.operator == Operator.SUBSET_OF or condition.accessor == Accessor.COUNT:
+    of_list = condition.each or condition.any or condition.accessor == Accessor.COUNT
+    if of_list or condition.operator == Operator.SUBSET_OF:
         yield _Advice("fact-type", "no fact is a list: it never holds", "use `in` for one of several values")
         return
     fact = facts.get(condition.path.segments[0])
@@ -337,7 +338,7 @@ def _of_order(condition: Condition, scope: Scope) -> _Advice | None:
     return _Advice("no-lower-bound", "numbers below 0 match", f"{condition.path} >= 0 and {condition}")
 
 
-_NAMES_EXCLUDED: Final = (Operator.NOT_EQUAL, Operator.NOT_IN, Operator.NOT_GLOB)
+_NAMES_EXCLUDED: Final = (Operator.NOT_EQUAL, Operator.NOT_IN, Operator.NOT_STARTS_WITH, Operator.NOT_GLOB)
 
 
 def _of_exclusion(condition: Condition, scope: Scope) -> _Advice | None:

@@ -204,9 +204,10 @@ class Scanner:
 _ACTION = re.compile(r"[A-Za-z0-9_.-]+|\*")
 _FACT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYMBOL = re.compile(r"[=!<>]=|[<>]")
-_RELATION = re.compile(r"not +(?:in|glob|under|cidr)(?![A-Za-z0-9_-])|[a-z_]+(?![A-Za-z0-9_-])")
+_RELATION = re.compile(r"not +(?:in|starts_with|glob|under|cidr)(?![A-Za-z0-9_-])|[a-z_]+(?![A-Za-z0-9_-])")
 _FACT_OPERATORS = (
-    *(Operator.EQUAL, Operator.NOT_EQUAL, Operator.STARTS_WITH, Operator.UNDER, Operator.NOT_UNDER),
+    *(Operator.EQUAL, Operator.NOT_EQUAL),
+    *(Operator.STARTS_WITH, Operator.UNDER, Operator.NOT_STARTS_WITH, Operator.NOT_UNDER),
     *(Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL),
 )
 _LISTS = (*LIST_ONLY, Operator.STARTS_WITH, Operator.UNDER, Operator.GLOB, Operator.CIDR, *NEGATED)
@@ -328,10 +329,10 @@ def _next_condition(scanner: Scanner) -> dict[str, object]:
 
 def _condition(scanner: Scanner) -> dict[str, object]:
     start = scanner.offset
-    each = scanner.take("each(")
+    quantifier = next((word for word in ("each", "any") if scanner.take(f"{word}(")), "")
     accessor, path, optional = _term(scanner)
-    if each:
-        scanner.need(")", "')' of each(")
+    if quantifier:
+        scanner.need(")", f"')' of {quantifier}(")
     scanner.spaces("an operator")
     operator = _operator(scanner)
     values: tuple[Operand, ...] = ()
@@ -345,8 +346,9 @@ def _condition(scanner: Scanner) -> dict[str, object]:
         "values": [operand_to_record(value) for value in values],
         "fact": fact,
         "accessor": int(accessor),
-        "each": each,
+        "each": quantifier == "each",
         "optional": optional,
+        "any": quantifier == "any",
     }
     try:
         checked_condition(record)

@@ -57,6 +57,7 @@ class Operator(IntEnum):
     SUBSET_OF = 13
     PRESENT = 14
     ABSENT = 15
+    NOT_STARTS_WITH = 19
     NOT_GLOB = 20
     NOT_UNDER = 21
     NOT_CIDR = 22
@@ -91,6 +92,7 @@ OPERATOR_WORDS = {
     "subset_of": Operator.SUBSET_OF,
     "present": Operator.PRESENT,
     "absent": Operator.ABSENT,
+    "not starts_with": Operator.NOT_STARTS_WITH,
     "not glob": Operator.NOT_GLOB,
     "not under": Operator.NOT_UNDER,
     "not cidr": Operator.NOT_CIDR,
@@ -109,6 +111,7 @@ ACCESSORS = {int(accessor): word for word, accessor in ACCESSOR_WORDS.items()}
 LIST_ONLY = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 EQUALITY = (Operator.EQUAL, Operator.NOT_EQUAL, *LIST_ONLY)
 NEGATED: dict[int, Operator] = {
+    Operator.NOT_STARTS_WITH: Operator.STARTS_WITH,
     Operator.NOT_GLOB: Operator.GLOB,
     Operator.NOT_UNDER: Operator.UNDER,
     Operator.NOT_CIDR: Operator.CIDR,

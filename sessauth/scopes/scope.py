@@ -61,6 +61,7 @@ class Condition:
     accessor: int = Accessor.NONE
     each: bool = False
     optional: bool = False
+    any: bool = False
 
     def __post_init__(self) -> None:
         """Let the kernel check the form."""
@@ -75,6 +76,7 @@ class Condition:
         accessor: str = "",
         each: bool = False,
         optional: bool = False,
+        any: bool = False,  # noqa: A002 (the word of the language)
     ) -> Condition:
         """Return the condition written as in scope text, from Python values.
 
@@ -87,6 +89,7 @@ class Condition:
             accessor: ``count``, ``length``, ``host``, ``scheme``, ``port``, ``path`` or ``domain``.
             each: whether every element of a list must hold.
             optional: whether an absent value holds.
+            any: whether one element of a list is enough, or one place that a path of elements leads to.
         """
         if operator not in OPERATOR_WORDS:
             raise ScopeError(f"unknown operator {operator!r}: one of {', '.join(OPERATOR_WORDS)}")
@@ -104,6 +107,7 @@ class Condition:
             accessor=ACCESSOR_WORDS[accessor] if accessor else Accessor.NONE,
             each=each,
             optional=optional,
+            any=any,
         )
 
     @classmethod
@@ -131,6 +135,7 @@ class Condition:
             accessor=record.get("accessor", 0),
             each=record.get("each", False),
             optional=record.get("optional", False),
+            any=record.get("any", False),
         )
 
     def to_record(self) -> dict[str, object]:
@@ -143,6 +148,7 @@ class Condition:
             "accessor": int(self.accessor),
             "each": self.each,
             "optional": self.optional,
+            "any": self.any,
         }
 
     def __str__(self) -> str:
@@ -151,7 +157,7 @@ class Condition:
         if self.accessor:
             word = ACCESSORS.get(self.accessor, f"<unknown accessor {self.accessor}>")
             term = f"{word}({term})"
-        subject = f"each({term})" if self.each else term
+        subject = f"each({term})" if self.each else f"any({term})" if self.any else term
         parts = [subject, WORDS.get(self.operator, f"<unknown operator {self.operator}>")]
         if self.fact:
             parts.append(f"session.{self.fact}")
@@ -238,6 +244,7 @@ class Scope:
         accessor: str = "",
         each: bool = False,
         optional: bool = False,
+        any: bool = False,  # noqa: A002 (the word of the language)
     ) -> Scope:
         """Return a copy with one more condition; arguments as of :meth:`Condition.of`.
 
@@ -246,7 +253,9 @@ class Scope:
         condition = (
             path
             if isinstance(path, Condition)
-            else Condition.of(path, operator, *operands, accessor=accessor, each=each, optional=optional)
+            else Condition.of(
+                path, operator, *operands, accessor=accessor, each=each, optional=optional, any=any
+            )
         )
         return replace(self, conditions=(*self.conditions, condition))
 

@@ -517,7 +517,7 @@ def work_of(scope: Scope, group: CallGroup) -> int:
     text = group.weight // 16
     for condition in scope.conditions:
         values, compared = max(1, len(condition.values)), 1
-        of_elements = condition.each or condition.path.source == ValueSource.ELEMENTS
+        of_elements = condition.each or condition.any or condition.path.source == ValueSource.ELEMENTS
         if of_elements or condition.operator == Operator.SUBSET_OF:
             compared = group.size
             work += 2 * group.size * values

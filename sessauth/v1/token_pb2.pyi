@@ -49,6 +49,7 @@ class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPERATOR_SUBSET_OF: _ClassVar[Operator]
     OPERATOR_PRESENT: _ClassVar[Operator]
     OPERATOR_ABSENT: _ClassVar[Operator]
+    OPERATOR_NOT_STARTS_WITH: _ClassVar[Operator]
     OPERATOR_NOT_GLOB: _ClassVar[Operator]
     OPERATOR_NOT_UNDER: _ClassVar[Operator]
     OPERATOR_NOT_CIDR: _ClassVar[Operator]
@@ -100,6 +101,7 @@ OPERATOR_CIDR: Operator
 OPERATOR_SUBSET_OF: Operator
 OPERATOR_PRESENT: Operator
 OPERATOR_ABSENT: Operator
+OPERATOR_NOT_STARTS_WITH: Operator
 OPERATOR_NOT_GLOB: Operator
 OPERATOR_NOT_UNDER: Operator
 OPERATOR_NOT_CIDR: Operator
@@ -218,7 +220,7 @@ class Path(_message.Message):
     def __init__(self, source: _Optional[_Union[Source, str]] = ..., segments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("path", "operator", "values", "fact", "accessor", "each", "optional")
+    __slots__ = ("path", "operator", "values", "fact", "accessor", "each", "optional", "any")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +228,7 @@ class Condition(_message.Message):
     ACCESSOR_FIELD_NUMBER: _ClassVar[int]
     EACH_FIELD_NUMBER: _ClassVar[int]
     OPTIONAL_FIELD_NUMBER: _ClassVar[int]
+    ANY_FIELD_NUMBER: _ClassVar[int]
     path: Path
     operator: Operator
     values: _containers.RepeatedCompositeFieldContainer[Value]
@@ -233,7 +236,8 @@ class Condition(_message.Message):
     accessor: Accessor
     each: bool
     optional: bool
-    def __init__(self, path: _Optional[_Union[Path, _Mapping]] = ..., operator: _Optional[_Union[Operator, str]] = ..., values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., fact: _Optional[str] = ..., accessor: _Optional[_Union[Accessor, str]] = ..., each: bool = ..., optional: bool = ...) -> None: ...
+    any: bool
+    def __init__(self, path: _Optional[_Union[Path, _Mapping]] = ..., operator: _Optional[_Union[Operator, str]] = ..., values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., fact: _Optional[str] = ..., accessor: _Optional[_Union[Accessor, str]] = ..., each: bool = ..., optional: bool = ..., any: bool = ...) -> None: ...
 
 class Value(_message.Message):
     __slots__ = ("text", "number", "truth", "decimal", "json", "digest")

@@ -150,7 +150,7 @@ def with_defaults(message: str, fields: list[Written]) -> Iterator[bytes]:
 _DIGEST = 'digest("' + "A" * 43 + '")'
 FULL = (
     'read,write:files/{a,b}/x*/*/** where args.session.a == "s" and count(l) <= 3 and each(m) in [true] '
-    "and n? >= -1.5 and session.f == session.g and o == 1e300 and j == [1] and k == "
+    "and any(q) == 1 and n? >= -1.5 and session.f == session.g and o == 1e300 and j == [1] and k == "
     + _DIGEST
     + " free p, q.r",
     "read:** free *",

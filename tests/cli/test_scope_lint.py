@@ -74,6 +74,8 @@ KEY = "A" * 43
         (["read:x where count(ids) <= 5"], []),
         (["read:x where session.risk < 5"], []),
         (["read:x where each(session.level) == 2"], [(0, "fact-type")]),
+        (["read:x where any(session.level) == 2"], [(0, "fact-type")]),
+        (['push:git where branch not starts_with "release/"'], [(0, "exclusion")]),
         (["read:x where session.level == 3"], []),
         (['read:x where session.level == "3"'], [(0, "fact-type")]),
         (["read:x where session.who > 3"], [(0, "fact-type")]),

@@ -139,12 +139,14 @@ _SOME: dict[int, Callable[[object, object], bool]] = {
 
 
 _NEGATED: dict[int, int] = {
+    Operator.NOT_STARTS_WITH: Operator.STARTS_WITH,
     Operator.NOT_GLOB: Operator.GLOB,
     Operator.NOT_UNDER: Operator.UNDER,
     Operator.NOT_CIDR: Operator.CIDR,
 }
 # Of what an exclusion can be said; other texts fail it.
 _EXCLUDABLE: dict[int, Callable[[str], bool]] = {
+    Operator.NOT_STARTS_WITH: lambda text: True,
     Operator.NOT_GLOB: lambda text: not {".", ".."} & set(text.split("/")),
     Operator.NOT_UNDER: is_clean_path,
     Operator.NOT_CIDR: lambda text: parse_ip(text) is not None,
@@ -157,7 +159,9 @@ def _compare(operator: int, value: object, operands: tuple[object, ...]) -> bool
     if operator in _NEGATED:
         if type(value) is not str or not _EXCLUDABLE[operator](value):
             return False
-        if operator == Operator.NOT_UNDER and not all(type(w) is str and is_clean_path(w) for w in operands):
+        if not all(type(w) is str for w in operands):
+            return False
+        if operator == Operator.NOT_UNDER and not all(is_clean_path(str(w)) for w in operands):
             return False
         return not any(_SOME[_NEGATED[operator]](value, w) for w in operands)
     return any(_SOME[operator](value, w) for w in operands)
@@ -221,10 +225,10 @@ def _at(
     context.work.add(len(value) * max(1, len(condition.values)))
     for index, element in enumerate(value):
         place.append(index)
-        if not _at(condition, element, rest, context, place):
-            return False
+        if _at(condition, element, rest, context, place) is condition.any:
+            return condition.any
         place.pop()
-    return True
+    return not condition.any
 
 
 def _holds_at(condition: Condition, value: object, context: Context) -> bool:
@@ -240,11 +244,12 @@ def _holds_at(condition: Condition, value: object, context: Context) -> bool:
         operands = (context.fact(condition.fact),)
         if operands[0] is NOTHING:
             return False
-    if condition.each:
+    if condition.each or (condition.any and condition.path.source != Source.ELEMENTS):
         if type(value) is not list:
             return False
         context.work.add(len(value) * max(1, len(condition.values)))
-        return all(_holds_for(condition, v, operands, context.work) for v in value)
+        found = (_holds_for(condition, v, operands, context.work) for v in value)
+        return any(found) if condition.any else all(found)
     if condition.operator == Operator.SUBSET_OF:
         if type(value) is not list:
             return False

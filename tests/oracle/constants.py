@@ -127,6 +127,7 @@ class Operator(IntEnum):
     SUBSET_OF = 13
     PRESENT = 14
     ABSENT = 15
+    NOT_STARTS_WITH = 19
     NOT_GLOB = 20
     NOT_UNDER = 21
     NOT_CIDR = 22

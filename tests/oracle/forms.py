@@ -46,6 +46,7 @@ _OPERANDS: dict[int, tuple[int, int, bool, frozenset[type]]] = {
     Operator.SUBSET_OF: (1, 64, False, _EQUAL),
     Operator.PRESENT: (0, 0, False, _ANY),
     Operator.ABSENT: (0, 0, False, _ANY),
+    Operator.NOT_STARTS_WITH: (1, 64, True, _TEXT),
     Operator.NOT_GLOB: (1, 64, False, _TEXT),
     Operator.NOT_UNDER: (1, 64, True, _TEXT),
     Operator.NOT_CIDR: (1, 64, False, _TEXT),
@@ -169,8 +170,9 @@ def condition(record: Record) -> Condition:
     where, operator, accessor = path(record["path"]), record["operator"], record["accessor"]
     values = tuple(value(v) for v in record["values"])
     _operands(operator, values, record["fact"])
-    each, optional = record["each"], record["optional"]
-    bare = accessor == Accessor.NONE and not each
+    each, optional, some = record["each"], record["optional"], record["any"]
+    require(not (each and some), "each and any exclude each other")
+    bare = accessor == Accessor.NONE and not each and not some
     if values and type(values[0]) is JsonOperand and operator in OPERATORS:
         require(
             accessor == Accessor.NONE or accessor not in ACCESSORS,
@@ -178,10 +180,10 @@ def condition(record: Record) -> Condition:
         )
         require(where.source != Source.SESSION, "JSON values are not compared with facts")
     if operator in (Operator.PRESENT, Operator.ABSENT):
-        require(bare and not optional, "present and absent take no accessor, each or optional")
+        require(bare and not optional, "present and absent take no accessor, each, any or optional")
     if operator == Operator.SUBSET_OF:
-        require(bare, "subset_of takes no accessor and no each")
-    return Condition(where, operator, values, record["fact"], accessor, each, optional)
+        require(bare, "subset_of takes no accessor, no each and no any")
+    return Condition(where, operator, values, record["fact"], accessor, each, optional, some)
 
 
 def conditions(records: Sequence[Record]) -> tuple[Condition, ...]:

@@ -63,6 +63,7 @@ class Condition:
     accessor: int
     each: bool
     optional: bool
+    any: bool
 
 
 @dataclass(frozen=True, slots=True)

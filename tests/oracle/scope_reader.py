@@ -26,7 +26,8 @@ _NO_ARGUMENTS = re.compile(r"no +arguments(?= |\Z)")
 _INT = re.compile(r"[1-9][0-9]*")
 _SPACE = re.compile(r" +")
 _RELATION = re.compile(
-    r"not +(?:in|glob|under|cidr)(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]"
+    r"not +(?:in|starts_with|glob|under|cidr)(?= )|"
+    r"subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]"
 )
 _ACCESSOR = re.compile(r"(count|host|scheme|port|path|domain|length)\(")
 # Behind these a bracket begins an array.
@@ -202,12 +203,14 @@ class _Reader:
         return values
 
     def condition(self) -> dict[str, Any]:
-        record: dict[str, Any] = {"each": self.skip("each(")}
+        record: dict[str, Any] = {"each": self.skip("each("), "any": self.skip("any(")}
+        if record["each"] and record["any"]:
+            raise BadScopeText("each and any exclude each other")
         accessor = self.match(_ACCESSOR)
         record["accessor"] = int(Accessor[accessor[1].upper()]) if accessor else 0
         record["path"] = self.path()
         record["optional"] = self.skip("?")
-        for opened in (accessor is not None, record["each"]):
+        for opened in (accessor is not None, record["each"] or record["any"]):
             if opened:
                 self.take(")")
         self.need(_SPACE, "white space")

@@ -31,6 +31,7 @@ OPERATORS = {
     Operator.SUBSET_OF: "subset_of",
     Operator.PRESENT: "present",
     Operator.ABSENT: "absent",
+    Operator.NOT_STARTS_WITH: "not starts_with",
     Operator.NOT_GLOB: "not glob",
     Operator.NOT_UNDER: "not under",
     Operator.NOT_CIDR: "not cidr",
@@ -128,6 +129,8 @@ def print_condition(record: Record) -> str:
         term = f"{Accessor(accessor).name.lower() if known else f'?{accessor}'}({term})"
     if record.get("each"):
         term = f"each({term})"
+    if record.get("any"):
+        term = f"any({term})"
     operator = record["operator"]
     word = OPERATORS.get(operator, f"?{operator}")
     if operator in (Operator.PRESENT, Operator.ABSENT):

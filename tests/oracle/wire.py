@@ -80,6 +80,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         "5 accessor enum",
         "6 each bool",
         "7 optional bool",
+        "9 any bool",
     ),
     "Value": _fields(
         "1 text string oneof",

@@ -241,6 +241,8 @@ def true_condition(rng: Random, arguments: dict[str, Any]) -> Record:
         return condition(Operator.LESS_EQUAL, 1, path, [5 * BILLION], accessor=int(Accessor.COUNT))
     if rng.random() < 0.5:
         return condition(Operator.SUBSET_OF, 1, path, elements)
+    if rng.random() < 0.5:
+        return condition(Operator.EQUAL, 1, path, [rng.choice(elements)], any=True)
     return condition(Operator.IN, 1, path, elements, each=True)
 
 
@@ -255,6 +257,8 @@ def _true_of_json(rng: Random, path: tuple[str, ...], value: Any) -> Record:
     source, where = (8, segments[:8]) if "[]" in segments[:8] else (1, path)
     operand = json_operand(value)
     optional = rng.random() < 0.2
+    if type(value) in (str, bool, int) and source == 8 and rng.random() < 0.3:
+        return condition(Operator.EQUAL, 8, where, [value], any=True)
     if type(value) in (str, bool, int, Decimal) and source == 8 and rng.random() < 0.7:
         return {**_true_of_scalar(rng, where, value, source), "optional": optional}
     if rng.random() < 0.1:
@@ -357,7 +361,7 @@ def random_condition(
     rng: Random, path: Sequence[str] = (), optional: bool | None = None, source: int = 1
 ) -> Record:
     """Any well-formed condition."""
-    operator = rng.choice((*range(1, 16), 20, 21, 22))
+    operator = rng.choice((*range(1, 16), 19, 20, 21, 22))
     if not path:
         source = rng.choice((1, 1, 1, 2, 3, 8, 8))
         path = (rng.choice(FACT_NAMES),) if source == 2 else _path(rng)
@@ -367,24 +371,29 @@ def random_condition(
         return condition(operator, source, path)
     rest: Record = {"optional": rng.random() < 0.3 if optional is None else optional}
     if source != 2 and operator in (1, 2, 3, 4, 13) and rng.random() < 0.2:
-        rest["each"] = operator != Operator.SUBSET_OF and rng.random() < 0.15
+        rest |= _quantifier(rng) if operator != Operator.SUBSET_OF else {}
         values = _json_operands(rng)
         return condition(
             operator, source, path, list(dict.fromkeys(values if operator > 2 else values[:1])), **rest
         )
     if operator != Operator.SUBSET_OF:
-        rest["each"] = rng.random() < 0.15
+        rest |= _quantifier(rng)
         rest["accessor"] = rng.choice((0, 0, 0, 0, 0, 1, 2, 3, 4, 10, 11, 12))
-    fact_allowed = operator in (1, 2, 5, 6, 7, 8, 9, 11, 21)
+    fact_allowed = operator in (1, 2, 5, 6, 7, 8, 9, 11, 19, 21)
     if fact_allowed and rng.random() < 0.25:
         return condition(operator, source, path, fact=rng.choice(FACT_NAMES), **rest)
     return condition(operator, source, path, _operands(rng, operator), **rest)
 
 
+def _quantifier(rng: Random) -> Record:
+    word = rng.choice(("each", "any", *[""] * 6))
+    return {word: True} if word else {}
+
+
 def _operands(rng: Random, operator: int) -> list[Any]:
     if operator in _POOLS:
         return rng.sample([text for text in _POOLS[operator] if text], rng.randint(1, 3))
-    if operator == Operator.STARTS_WITH:
+    if operator in (Operator.STARTS_WITH, Operator.NOT_STARTS_WITH):
         return rng.sample(TEXTS, rng.randint(1, 3))
     first = scalar(rng, decimals=True)
     while operator in (5, 6, 7, 8) and type(first) is bool:

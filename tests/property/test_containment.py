@@ -94,7 +94,7 @@ def condition_pairs(draw: st.DrawFn) -> tuple[Condition, Condition]:
     """Give two conditions, mostly on one subject, half of them on what the values below stand at."""
     first = draw(conditions())
     if first.operator <= Operator.CIDR and draw(st.booleans()):
-        first = replace(first, path=Path.args("a"), accessor=0, each=False)
+        first = replace(first, path=Path.args("a"), accessor=0, each=False, any=False)
     pair = [first, draw(st.one_of(near(first), near(first), near(first), conditions()))]
     return tuple(pair if draw(st.booleans()) else reversed(pair))  # type: ignore[return-value]
 

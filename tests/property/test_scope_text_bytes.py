@@ -42,6 +42,8 @@ COMMON = (
     'r:a where path == "p" and length.x == 1 and domain[] == "d" and path("path") == "/"',
     "r:a where a present and b absent and c == true and d == false",
     'r:a where count(a) <= 3 and host(b?) in ["x.y"] and scheme(c) == "https" and port(d) == 443',
+    "r:a where any(a) == 4 and any(host(b[].c?)) not starts_with session.host and any == 1",
+    'r:a where a not starts_with "x" and b not starts_with ["x", "y"]',
     "r:a where each(a) != 4 and each(host(a.b?)) == session.host and a? == 1",
     'r:a where args.a == 1 and args.session.id == "x" and session.case_id present and tool.writes.x == false',
     'r:a where files[].path under "/a" and "a b"."c.d"[] == 1',

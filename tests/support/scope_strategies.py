@@ -85,7 +85,7 @@ def conditions(draw: st.DrawFn) -> Condition:
     plain = operator != Operator.SUBSET_OF
     json = operator in EQUALITY and path.source != ValueSource.SESSION and not draw(st.integers(0, 2))
     accessor = draw(st.sampled_from((0, 0, 0, *Accessor))) if plain and not json else 0
-    each = draw(st.booleans()) and draw(st.booleans()) and plain
+    quantifier = draw(st.sampled_from(("", "", "", "", "each", "any"))) if plain else ""
     optional = draw(st.booleans()) and draw(st.booleans())
     word = next(w for w, o in WORDS.items() if o == operator)
     return Condition.of(
@@ -93,15 +93,16 @@ def conditions(draw: st.DrawFn) -> Condition:
         word,
         *(draw(json_operands(operator)) if json else draw(operands(operator))),
         accessor=next((w for w, a in ACCESSORS.items() if a == accessor), ""),
-        each=each,
+        each=quantifier == "each",
         optional=optional,
+        any=quantifier == "any",
     )
 
 
 WORDS = {
     **{"==": 1, "!=": 2, "in": 3, "not in": 4, "<": 5, "<=": 6, ">": 7, ">=": 8},
     **{"starts_with": 9, "glob": 10, "under": 11, "cidr": 12, "subset_of": 13},
-    **{"not glob": 20, "not under": 21, "not cidr": 22},
+    **{"not starts_with": 19, "not glob": 20, "not under": 21, "not cidr": 22},
 }
 ACCESSORS = {"count": 1, "host": 2, "scheme": 3, "port": 4, "path": 10, "domain": 11, "length": 12}
 
@@ -126,7 +127,12 @@ def operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
     if operator in special:
         many = st.lists(st.sampled_from(special[operator]), min_size=1, max_size=3)
         fact = st.just([FactReference("who")])
-        takes_fact = operator in (Operator.STARTS_WITH, Operator.UNDER, Operator.NOT_UNDER)
+        takes_fact = operator in (
+            Operator.STARTS_WITH,
+            Operator.UNDER,
+            Operator.NOT_STARTS_WITH,
+            Operator.NOT_UNDER,
+        )
         return st.one_of(many, many, fact) if takes_fact else many
     ordered = Operator.LESS <= operator <= Operator.GREATER_EQUAL
     single = ordered or operator in (Operator.EQUAL, Operator.NOT_EQUAL)
@@ -180,9 +186,9 @@ def variations(draw: st.DrawFn, scope: Scope) -> Scope:
 def near(draw: st.DrawFn, condition: Condition) -> Condition:
     """Give a condition on the same subject, often with the same operand, or on its list's elements."""
     other = draw(conditions())
-    if condition.each and condition.path.is_argument and draw(st.booleans()):
+    if (condition.each or condition.any) and condition.path.is_argument and draw(st.booleans()):
         elements = Path((*condition.path.parts, EACH), ValueSource.ELEMENTS)
-        return replace(condition, path=elements, each=False, optional=other.optional)
+        return replace(condition, path=elements, each=False, any=draw(st.booleans()), optional=other.optional)
     if condition.values and draw(st.booleans()):
         # A neighbour differs by one step: < and <=, == and !=, starts_with and glob.
         step = draw(st.sampled_from((-1, 0, 1)))
@@ -191,7 +197,9 @@ def near(draw: st.DrawFn, condition: Condition) -> Condition:
     with suppress(ScopeError):
         if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
             return Condition(condition.path, other.operator, other.values)
-        return replace(other, path=condition.path, accessor=condition.accessor, each=condition.each)
+        return replace(
+            other, path=condition.path, accessor=condition.accessor, each=condition.each, any=condition.any
+        )
     return other
 
 

@@ -188,6 +188,29 @@ TABLE: list[tuple[str, list[str], list[str]]] = [
     ),
     ('each(a?) in ["x", "y"]', ["{}", '{"a": ["y"]}'], ['{"a": ["z"]}', '{"a": null}']),
     ("each(count(a)) <= 1", ['{"a": [[], [1]]}'], ['{"a": [[1, 2]]}', '{"a": [1]}']),
+    (
+        'any(a) == "x"',
+        ['{"a": ["y", "x"]}', '{"a": ["x"]}', '{"a": [1, null, "x"]}'],
+        [
+            '{"a": []}',
+            '{"a": "x"}',
+            '{"a": ["y"]}',
+            '{"a": [["x"]]}',
+            '{"a": {"b": "x"}}',
+            '{"a": null}',
+            "{}",
+        ],
+    ),
+    ('any(a?) in ["x", "y"]', ["{}", '{"a": ["z", "y"]}'], ['{"a": []}', '{"a": ["z"]}', '{"a": null}']),
+    ('any(a) != "x"', ['{"a": ["x", "y"]}'], ['{"a": ["x"]}', '{"a": [1]}', '{"a": []}']),
+    ("any(count(a)) > 1", ['{"a": [[], [1, 2]]}'], ['{"a": [[1]]}', '{"a": [1, 2]}']),
+    ('any(a) not under "/etc"', ['{"a": ["/etc/x", "/srv"]}'], ['{"a": ["/etc/x", "/srv/../etc"]}']),
+    (
+        'a not starts_with ["re:", "fw:"]',
+        ['{"a": "hello"}', '{"a": ""}', '{"a": "Re: x"}'],
+        ['{"a": "re: x"}', '{"a": "fw:"}', '{"a": 1}', '{"a": ["x"]}', '{"a": null}', "{}"],
+    ),
+    ('a not starts_with ""', [], ['{"a": "x"}', '{"a": ""}']),
     ("count(a) == 2", ['{"a": [1, null]}'], ['{"a": [1]}', '{"a": "ab"}', '{"a": {"b": 1, "c": 2}}', "{}"]),
     ("count(a?) == 0", ["{}", '{"a": []}'], ['{"a": [0]}']),
     (
@@ -386,6 +409,13 @@ FACTS: list[tuple[str, str, bool, bool]] = [
     ("a not under session.untidy", '{"a": "/x"}', False, False),
     ("a not under session.amount", '{"a": "/x"}', False, False),
     ("a not under session.nothing", '{"a": "/x"}', False, False),
+    ("any(session.case_id) == 1", "", False, False),
+    ("any(a) == session.nothing", '{"a": []}', False, False),
+    ("any(a) == session.case_id", '{"a": ["x", "C-7"]}', True, True),
+    ("any(a) == session.case_id", '{"a": []}', False, False),
+    ("a not starts_with session.case_id", '{"a": "x"}', True, True),
+    ("a not starts_with session.case_id", '{"a": "C-7/x"}', False, False),
+    ("a not starts_with session.amount", '{"a": "x"}', False, False),
     ("length(session.case_id) == 3", "", True, True),
     ("a under session.untidy", '{"a": "/srv//data"}', False, False),
     ("a under session.amount", '{"a": "/x"}', False, False),
@@ -441,7 +471,7 @@ def _one(name: str, block: Record, request: OracleRequest, argument: str) -> Cas
 
 def _facts() -> Iterator[Case]:
     for text, arguments, in_root, in_child in FACTS:
-        argument = text.removeprefix("each(").split(" ")[0].rstrip("?)")
+        argument = text.removeprefix("each(").removeprefix("any(").split(" ")[0].rstrip("?)")
         failed = Reason.CONDITION_FAILED
         scope = f"read:files/* where {text} free *"
         request = ask(arguments=arguments)

@@ -213,13 +213,13 @@ def _conditions() -> Iterator[tuple[str, Record]]:
     yield "values of two types", _condition(operator=3, values=[number, truth])
     yield "long text value", _condition(values=_texts(LONG))
     yield "65 values", _condition(operator=3, values=_texts(*(f"v{n}" for n in range(65))))
-    for operator in (*range(1, 14), 20, 21, 22):
+    for operator in (*range(1, 14), 19, 20, 21, 22):
         yield f"operator {operator} without values", _condition(operator=operator, values=[])
     for operator in (1, 2, 5, 6, 7, 8):
         yield f"operator {operator} with two values", _condition(operator=operator, values=_texts("x", "y"))
-    for operator in (5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22):
+    for operator in (5, 6, 7, 8, 9, 10, 11, 12, 19, 20, 21, 22):
         yield f"operator {operator} with a truth", _condition(operator=operator, values=[truth])
-    for operator in (9, 10, 11, 12, 20, 21, 22):
+    for operator in (9, 10, 11, 12, 19, 20, 21, 22):
         yield f"operator {operator} with a number", _condition(operator=operator, values=[number])
     for operator in (3, 4, 10, 12, 13, 14, 15, 20, 22):
         yield f"operator {operator} with a fact", _condition(operator=operator, values=[], fact="f")
@@ -229,11 +229,14 @@ def _conditions() -> Iterator[tuple[str, Record]]:
         bare = {"operator": operator, "values": []}
         yield f"operator {operator} with a value", _condition(operator=operator)
         yield f"operator {operator} with each", _condition(**bare, each=True)
+        yield f"operator {operator} with any", _condition(**bare, any=True)
         yield f"operator {operator} optional", _condition(**bare, optional=True)
         yield f"operator {operator} with an accessor", _condition(**bare, accessor=1)
         yield f"operator {operator} with an unknown accessor", _condition(**bare, accessor=9)
     yield "subset_of with an accessor", _condition(operator=13, accessor=1)
     yield "subset_of with each", _condition(operator=13, each=True)
+    yield "subset_of with any", _condition(operator=13, any=True)
+    yield "each with any", _condition(each=True, any=True)
     yield "fact and values", _condition(fact="f")
     for fact in ("1a", "a-b", "a b", "a" * 65, "\u00e9", "a\n"):
         yield f"fact {fact!r}"[:40], _condition(values=[], fact=fact)

@@ -435,7 +435,7 @@ cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) no
             return YES
         return MAYBE if call.context.overworked else NO
     call.work_by_values += MAX_JSON_VALUES // VALUES_A_STEP
-    if c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
+    if c.quantifier or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
         compared = MAX_JSON_VALUES
         call.work_by_values += compared * values
     if is_json(c):

@@ -68,6 +68,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (5, "accessor", "enum", False, False, ""),
         (6, "each", "bool", False, False, ""),
         (7, "optional", "bool", False, False, ""),
+        (9, "any", "bool", False, False, ""),
     ),
     "Value": (
         (1, "text", "string", False, True, ""),

@@ -27,6 +27,7 @@ from sessauth._fast._check cimport (
     Item,
     Scope,
     TextSlice,
+    compared_by,
     is_json,
     is_token_text,
     monotonic_ns,
@@ -197,10 +198,10 @@ cdef void _add_conditions(const Condition *conditions, int count, uint64_t *once
         c = &conditions[i]
         # Each name of its path may be compared with all names of an object.
         by_byte[0] += c.path.count
-        if c.op == OP_GLOB:
+        if compared_by(c) == OP_GLOB:
             once[0] += PATTERN_COST * c.count
             by_byte[0] += 4 * c.count
-        elif c.each or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS or is_json(c):
+        elif c.quantifier or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS or is_json(c):
             by_byte[0] += 4 + c.count
 
 

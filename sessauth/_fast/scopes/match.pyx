@@ -102,8 +102,8 @@ cdef bint order_holds(const Condition *c, const JsonNode *node) noexcept nogil:
 
 # 1 if the condition's relation holds for a value. `operand`: its fact or first value.
 cdef bint compare(const Condition *c, bytes_t base, const Operand *hand, const Operand *operand) noexcept nogil:
-    cdef uint8_t op = compared_by(c)
-    cdef bint excludes = op != c.op
+    cdef uint8_t op
+    cdef bint excludes
     cdef int i
     cdef Operand other
     if c.op == OP_EQUAL:
@@ -118,7 +118,11 @@ cdef bint compare(const Condition *c, bytes_t base, const Operand *hand, const O
         if _kind(hand) != _kind(operand) or (hand.type != TYPE_TEXT and _kind(hand) != TYPE_NUMBER):
             return 0
         return order_is(c.op, _order(hand, operand))
-    if hand.type != TYPE_TEXT or (excludes and not _has_one_meaning(op, hand)):
+    if hand.type != TYPE_TEXT:
+        return 0
+    op = compared_by(c)
+    excludes = op != c.op
+    if excludes and not _has_one_meaning(op, hand):
         return 0
     if c.fact.n:
         if excludes and (operand.type != TYPE_TEXT or not _has_one_meaning(op, operand)):
@@ -138,7 +142,7 @@ cdef bint _has_one_meaning(int op, const Operand *text) noexcept nogil:
         return is_clean_path(text.text, text.n)
     if op == OP_CIDR:
         return parse_address(text.text, text.n, &address)
-    return not has_dot_segment(text.text, text.n)
+    return op != OP_GLOB or not has_dot_segment(text.text, text.n)
 
 
 cdef bint _text_relation(int op, const Operand *hand, const Operand *operand) noexcept nogil:
@@ -244,11 +248,12 @@ cdef bint _at_places(
     Context *context,
     const Operand *operand,
 ) noexcept nogil:
-    """Evaluate a condition at all places below a node that the last segments of its path lead to."""
+    """Evaluate a condition at the places below a node that the last segments of its path lead to, until one decides."""
     cdef const JsonNode *nodes = context.arguments.nodes
     cdef const JsonNode *member
     cdef uint32_t at, i
     cdef int depth = context.depth
+    cdef bint enough = c.quantifier == QUANTIFIER_ANY
     if segments == 0:
         return _of_node(c, base, nodes, node, context, operand)
     if is_each_element(base, &segment):
@@ -264,11 +269,13 @@ cdef bint _at_places(
         for i in range(node.count):
             context.place[depth] = i
             context.depth = depth + 1
-            if not _at_places(c, base, nodes + at, segment, segments - 1, context, operand):
+            if _at_places(c, base, nodes + at, segment, segments - 1, context, operand) == enough:
+                return enough
+            if context.overworked:
                 return 0
             at = nodes[at].next
         context.depth = depth
-        return 1
+        return not enough
     if node.type != TYPE_OBJECT:
         return _of_nothing(c)
     # The name follows a `.`.
@@ -286,7 +293,7 @@ cdef bint _of_fact(
     cdef Operand hand
     if c.op == OP_ABSENT or c.op == OP_PRESENT:
         return c.op == OP_PRESENT
-    if _is_missing(c, operand) or c.each or c.op == OP_SUBSET_OF:
+    if _is_missing(c, operand) or c.quantifier or c.op == OP_SUBSET_OF:
         return 0
     from_value(&fact.value, context.facts_base, &hand)
     return _one(c, base, &hand, 0, context, operand)
@@ -295,7 +302,8 @@ cdef bint _of_fact(
 cdef bint _of_node(
     const Condition *c, bytes_t base, const JsonNode *nodes, const JsonNode *node, Context *context, const Operand *operand
 ) noexcept nogil:
-    """Evaluate a condition for the value at its path, or for each element of it."""
+    """Evaluate a condition for the value at its path, or for elements of it."""
+    cdef bint enough = c.quantifier == QUANTIFIER_ANY
     cdef uint32_t i
     if c.op == OP_ABSENT:
         return 0
@@ -303,16 +311,19 @@ cdef bint _of_node(
         return node.type != TYPE_NO_VALUE
     if _is_missing(c, operand):
         return 0
-    if not c.each and c.op != OP_SUBSET_OF:
+    # At a place of an ELEMENTS path, `any` is of the places.
+    if c.path.source == SOURCE_ELEMENTS and enough or not c.quantifier and c.op != OP_SUBSET_OF:
         return _of_value(c, base, nodes, node, context, operand)
     if node.type != TYPE_LIST or not spend(context, node.count, c.count):
         return 0
     i = <uint32_t> (node - nodes) + 1
     while i < node.next:
-        if not _of_value(c, base, nodes, nodes + i, context, operand):
+        if _of_value(c, base, nodes, nodes + i, context, operand) == enough:
+            return enough
+        if context.overworked:
             return 0
         i = nodes[i].next
-    return 1
+    return not enough
 
 
 cdef bint _of_value(
@@ -364,7 +375,7 @@ cdef bint _one(
     const Condition *c, bytes_t base, Operand *hand, uint32_t elements, Context *context, const Operand *operand
 ) noexcept nogil:
     """Apply the accessor to one value, then compare. ``elements``: of a list."""
-    cdef uint8_t op = compared_by(c)
+    cdef uint8_t op
     if c.accessor == ACCESSOR_COUNT:
         if hand.type != TYPE_LIST:
             return 0
@@ -374,6 +385,7 @@ cdef bint _one(
     elif c.accessor != ACCESSOR_NONE and not _part(c.accessor, context, hand):
         return 0
     if hand.type == TYPE_TEXT:
+        op = compared_by(c)
         # Each of the patterns or paths may walk the whole text, and each network has it read.
         if op == OP_GLOB or op == OP_UNDER:
             if not spend(context, 1 + <uint32_t> hand.n // WALKED_BYTES_A_STEP, c.count):

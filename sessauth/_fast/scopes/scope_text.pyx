@@ -32,6 +32,7 @@ from sessauth._fast._check cimport (
     OP_NOT_EQUAL,
     OP_NOT_GLOB,
     OP_NOT_IN,
+    OP_NOT_STARTS_WITH,
     OP_NOT_UNDER,
     OP_PRESENT,
     OP_STARTS_WITH,
@@ -393,6 +394,7 @@ cdef int _path_of(TextReader *reader, uint32_t number, bint elements) noexcept n
 
 cdef bint _condition_rule(TextReader *reader) noexcept nogil:
     cdef bint each = _literally(reader, "each(")
+    cdef bint of_any = not each and _literally(reader, "any(")
     cdef bint optional
     cdef int accessor = ACCESSOR_NONE
     cdef int op
@@ -413,7 +415,7 @@ cdef bint _condition_rule(TextReader *reader) noexcept nogil:
     if not _path(reader, 1):
         return 0
     optional = _literally(reader, "?")
-    if accessor and not _literally(reader, ")") or each and not _literally(reader, ")") or not _spaces(reader):
+    if accessor and not _literally(reader, ")") or (each or of_any) and not _literally(reader, ")") or not _spaces(reader):
         return 0
     op = _operator(reader)
     if op == OP_UNKNOWN or not _write_field(reader, 2, op):
@@ -424,7 +426,9 @@ cdef bint _condition_rule(TextReader *reader) noexcept nogil:
         return 0
     if each and not _write_field(reader, 6, 1):
         return 0
-    return not optional or _write_field(reader, 7, 1)
+    if optional and not _write_field(reader, 7, 1):
+        return 0
+    return not of_any or _write_field(reader, 9, 1)
 
 
 cdef int _operator(TextReader *reader) noexcept nogil:
@@ -445,6 +449,8 @@ cdef int _operator(TextReader *reader) noexcept nogil:
     if _literally(reader, "not"):
         if _spaced_word(reader, "in"):
             return OP_NOT_IN
+        if _spaced_word(reader, "starts_with"):
+            return OP_NOT_STARTS_WITH
         if _spaced_word(reader, "glob"):
             return OP_NOT_GLOB
         if _spaced_word(reader, "under"):

@@ -94,7 +94,8 @@ cdef enum:
     OP_SUBSET_OF = 13
     OP_PRESENT = 14
     OP_ABSENT = 15
-    # In the order of the three that they negate.
+    # In the order of the four that they negate.
+    OP_NOT_STARTS_WITH = 19
     OP_NOT_GLOB = 20
     OP_NOT_UNDER = 21
     OP_NOT_CIDR = 22
@@ -117,6 +118,11 @@ cdef enum:
     ACCESSOR_LENGTH = 12
     ACCESSOR_UNKNOWN = 255
 
+cdef enum:
+    QUANTIFIER_NONE = 0
+    QUANTIFIER_EACH = 1
+    QUANTIFIER_ANY = 2
+
 # Texts of a repeated field, adjacent in the input. `next_text` steps to the next one.
 cdef struct Texts:
     ByteSpan first
@@ -132,7 +138,7 @@ cdef struct Condition:
     Path path
     uint8_t op
     uint8_t accessor
-    uint8_t each
+    uint8_t quantifier
     uint8_t optional
     uint8_t count           # of values
     uint8_t shape
@@ -162,11 +168,11 @@ cdef inline bint is_each_element(bytes_t base, const ByteSpan *segment) noexcept
     return base[segment.at] == 0x5B
 
 cdef inline bint is_exclusion(const Condition *c) noexcept nogil:
-    return OP_NOT_GLOB <= c.op <= OP_NOT_CIDR
+    return OP_NOT_STARTS_WITH <= c.op <= OP_NOT_CIDR
 
 cdef inline uint8_t compared_by(const Condition *c) noexcept nogil:
-    """Return the operator, without its `not` before `glob`, `under` or `cidr`."""
-    return c.op - OP_NOT_GLOB + OP_GLOB if is_exclusion(c) else c.op
+    """Return the operator, without its `not` where it compares parts of texts."""
+    return c.op - OP_NOT_STARTS_WITH + OP_STARTS_WITH if is_exclusion(c) else c.op
 
 cdef inline bint is_json(const Condition *c) noexcept nogil:
     """Return 1 if the values are JSON values."""

@@ -181,7 +181,7 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
     cdef const char *wrong
     out.op = OP_UNKNOWN
     out.accessor = ACCESSOR_NONE
-    out.each = 0
+    out.quantifier = QUANTIFIER_NONE
     out.optional = 0
     out.count = 0
     out.shape = SHAPE_OTHER
@@ -189,8 +189,10 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
     out.fact.n = 0
     out.values = NULL
     while reader.p < reader.end:
-        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 3) or number > 7:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 3):
             return "condition: fields out of order"
+        if number == 8 or number > 9:
+            return "condition: unknown field"
         last = number
         if number == 1 or number == 3 or number == 4:
             if wire != WIRE_BYTES:
@@ -223,7 +225,7 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
             return "condition: varint"
         if number == 2:
             has_operator = 1
-            known = value <= OP_ABSENT or OP_NOT_GLOB <= value <= OP_NOT_CIDR
+            known = value <= OP_ABSENT or OP_NOT_STARTS_WITH <= value <= OP_NOT_CIDR
             out.op = <uint8_t> value if known else OP_UNKNOWN
         elif number == 5:
             known = value <= ACCESSOR_PORT or ACCESSOR_PATH <= value <= ACCESSOR_LENGTH
@@ -231,9 +233,13 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
         elif value != 1:
             return "condition: not a bool"
         elif number == 6:
-            out.each = 1
-        else:
+            out.quantifier = QUANTIFIER_EACH
+        elif number == 7:
             out.optional = 1
+        elif out.quantifier:
+            return "condition: each and any exclude each other"
+        else:
+            out.quantifier = QUANTIFIER_ANY
     if not has_path or not has_operator:
         return "condition: a path and an operator"
     wrong = _check_operand(out, base)
@@ -244,7 +250,7 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
 
 cdef uint8_t _shape(const Condition *c) noexcept nogil:
     cdef int i
-    if c.path.source != SOURCE_ARGS or c.path.count != 1 or c.accessor != ACCESSOR_NONE or c.each or c.count == 0:
+    if c.path.source != SOURCE_ARGS or c.path.count != 1 or c.accessor != ACCESSOR_NONE or c.quantifier or c.count == 0:
         return SHAPE_OTHER
     for i in range(c.count):
         if c.values[i].type > TYPE_TRUTH:
@@ -279,7 +285,7 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
         if c.path.source == SOURCE_SESSION or 0 < c.accessor < ACCESSOR_UNKNOWN:
             return "condition: JSON values are compared with arguments and tool properties alone"
     if c.op == OP_PRESENT or c.op == OP_ABSENT:
-        if c.count or c.fact.n or c.accessor != ACCESSOR_NONE or c.each or c.optional:
+        if c.count or c.fact.n or c.accessor != ACCESSOR_NONE or c.quantifier or c.optional:
             return "condition: present and absent stand alone"
         return NULL
     if c.fact.n:
@@ -287,8 +293,8 @@ cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
             return "condition: this operator takes no fact"
     elif c.count == 0:
         return "condition: no operand"
-    if c.op == OP_SUBSET_OF and (c.accessor != ACCESSOR_NONE or c.each):
-        return "condition: subset_of takes no accessor and no each"
+    if c.op == OP_SUBSET_OF and (c.accessor != ACCESSOR_NONE or c.quantifier):
+        return "condition: subset_of takes no accessor, no each and no any"
     if c.op <= OP_NOT_EQUAL or OP_LESS <= c.op <= OP_GREATER_EQUAL:
         if c.count > 1:
             return "condition: this operator takes one value"
