@@ -4,10 +4,10 @@
 #
 # Prints:
 #
-#     valid                        213 asked       0 wrong
-#     invalid                      463 asked       0 wrong
-#     conditions                   338 asked       0 wrong
-#     elements                     218 asked       0 wrong
+#     valid                        286 asked       0 wrong
+#     invalid                      488 asked       0 wrong
+#     conditions                   538 asked       0 wrong
+#     elements                     236 asked       0 wrong
 #     proofs                       145 asked       0 wrong
 #     stands                        45 asked       0 wrong
 #     ed25519                        7 asked       0 wrong

@@ -135,7 +135,7 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     "none of them",
     Reason.REVOKED: "the block at this position was revoked, and with it all below",
     Reason.OUT_OF_SCOPE: "at this position (a layer of the session's ceiling, or a block) no scope has this "
-    "action and resource",
+    "action and resource, or an exception of the ceiling denies the call",
     Reason.CONDITION_FAILED: "action and resource matched a scope here, but a condition did not hold, or an "
     "argument was given that no condition mentions and that is not listed `free`",
     Reason.UNKNOWN_KIND: "the chain uses an operator, accessor, path source or segment kind of a later "
@@ -301,7 +301,16 @@ class _Failure:
 
     def by_ceiling(self) -> str:
         """Return the refusal of a ceiling that did not count."""
-        return self._out_of_scope() if self.decision.scope < 0 else self._condition_failed()
+        return (
+            self._out_of_scope() if self.decision.scope < 0 or self._is_excepted else self._condition_failed()
+        )
+
+    @property
+    def _is_excepted(self) -> bool:
+        """True if an exception refused. Where the ceiling is not known, by what the position lacks."""
+        if self.scope is not None:
+            return self.scope.exception
+        return self.decision.clause < 0 and not self.decision.argument
 
     def _unmet_need(self) -> str:
         """Return the failure in stage needs; empty for a reason that means the same in the other stages."""
@@ -324,12 +333,15 @@ class _Failure:
         return f"the request's `{part}` {_FORMS.get(part, 'is against the format')}"
 
     def _out_of_scope(self) -> str:
+        if self.decision.scope >= 0:
+            text = f"an exception of {self.where} denies this call, scope {self.decision.scope}"
+            return text if self.scope is None else f"{text} `{_cut(self.scope)}`"
         text = f"no scope of {self.where} covers this action on this resource"
         if self.scopes is None:
             return text
         if not self.scopes:
             return f"{self.where} states no scopes, so it permits nothing"
-        return f"{text}; it would allow {_listed(self.scopes)}"
+        return f"{text}; it would allow {_listed([scope for scope in self.scopes if not scope.exception])}"
 
     def _condition_failed(self) -> str:
         clause, argument, scope = self.decision.clause, self.decision.argument, self.scope

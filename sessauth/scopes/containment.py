@@ -28,6 +28,7 @@ from .implication import (
     covers_constants,
     implies,
     is_known,
+    negated,
     place,
     related,
     requires_value,
@@ -99,6 +100,10 @@ def _without_facts(scopes: Sequence[Record]) -> list[Record]:
     """Drop the scopes' conditions on facts, leaving their arguments free. The rest permits no less."""
     bare: list[Record] = []
     for scope in scopes:
+        if scope.get("exception", False):
+            # Without a condition it would deny more.
+            bare += [] if any(map(_reads_facts, scope.get("where", ()))) else [scope]
+            continue
         where = [one for one in scope.get("where", ()) if not _reads_facts(one)]
         compared = [one["path"] for one in scope.get("where", ()) if _reads_facts(one)]
         free = [*scope.get("free", ()), *(path for path in compared if path["source"] in _ARGUMENTS)]
@@ -120,15 +125,95 @@ def compare(
 ) -> list[Verdict]:
     """Return ``(verdict, part)`` for each scope of ``child``; arguments as of :func:`contains`.
 
-    A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1.
+    A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1. An
+    exception of the child has the verdict 1; exceptions alone stand for all but themselves.
     """
     work = WorkBudget()
-    parents = [_Side(scope, parent_where) for scope in ([_ANYTHING] if parent is None else parent)]
-    children = [_Side(scope, child_where) for scope in ([_ANYTHING] if child is None else child)]
-    verdicts = [_best(parents, one, same_facts, work) for one in children]
+    permits, excepted = _split(parent)
+    parents = [_Side(scope, parent_where) for scope in permits]
+    exceptions = [_Side(scope, ()) for scope in excepted]
+    own = [_Side(scope, ()) for scope in _split(child)[1]]
+    alone = child is not None and len(own) == len(child)
+    verdicts: list[Verdict] = []
+    for scope in [_ANYTHING] if child is None else child:
+        if scope.get("exception", False) and not alone:
+            verdicts.append((1, ""))
+            continue
+        one = _Side(_ANYTHING if alone else scope, child_where)
+        verdict = _best(parents, one, same_facts, work)
+        verdicts.append(_excepted(exceptions, one, own, same_facts, work) if verdict[0] == 1 else verdict)
     if child is None:
         return [(verdict, part) if verdict < 0 else (1, "") for verdict, part in verdicts]
     return verdicts
+
+
+def _split(scopes: Sequence[Record] | None) -> tuple[list[Record], list[Record]]:
+    """Return what a list permits, and its exceptions."""
+    if scopes is None:
+        return [_ANYTHING], []
+    permits = [scope for scope in scopes if not scope.get("exception", False)]
+    exceptions = [scope for scope in scopes if scope.get("exception", False)]
+    return permits or ([_ANYTHING] if exceptions else []), exceptions
+
+
+def _excepted(
+    exceptions: Sequence[_Side], child: _Side, own: Sequence[_Side], same_facts: bool, work: WorkBudget
+) -> Verdict:
+    """Return the verdict on a child scope that lies inside what the parent permits but for its exceptions."""
+    try:
+        for exception in exceptions:
+            if any(_covers(each, exception, same_facts, work) for each in own):
+                continue
+            if not _is_outside(exception, child, same_facts, work):
+                within = _verdict(exception, child, same_facts, work)[0] == 1
+                return (
+                    -1 if within else 0,
+                    f"an exception of the parent: {Scope.from_record(exception.scope)}",
+                )
+    except WorkExceeded:
+        return 0, "too much to compare"
+    return 1, ""
+
+
+def _covers(own: _Side, exception: _Side, same_facts: bool, work: WorkBudget) -> bool:
+    """Return True if all that falls under an exception of the parent falls under one of the child's own."""
+    conditions = exception.scope.get("where", ())
+    if any(condition not in conditions for condition in own.scope.get("where", ())):
+        return False
+    bare = [_Side({**side.scope, "where": []}, ()) for side in (own, exception)]
+    return _verdict(bare[0], bare[1], same_facts, work)[0] == 1
+
+
+def _is_outside(exception: _Side, child: _Side, same_facts: bool, work: WorkBudget) -> bool:
+    """Return True if no call of the child falls under an exception, also none that leaves it undecided."""
+    if not (exception.is_known and child.is_known):
+        return False
+    if _action_outside(exception.scope, child.scope) and _actions_apart(exception.scope, child.scope):
+        return True
+    if _first_apart(exception.scope["resource"], child.scope["resource"]) >= 0:
+        return True
+    return any(
+        _left_never(child, condition, at)
+        or any(
+            related(other_at, at) and implies(other, negated(condition), same_facts, work)
+            for other, other_at in child.conditions
+        )
+        for condition, at in exception.conditions
+    )
+
+
+def _left_never(child: _Side, condition: Record, at: Place) -> bool:
+    """Return True if an exception's condition needs an argument that a closed child never permits."""
+    source, path = at
+    return (
+        source == 1
+        and requires_value(condition)
+        and child.closed
+        and all(
+            mentioned[: len(path)] != path and path[: len(mentioned)] != mentioned
+            for mentioned in child.mentioned
+        )
+    )
 
 
 def overlaps(a: Record, b: Record, *, same_facts: bool = True) -> bool:
@@ -146,7 +231,9 @@ class _Side:
         stated, free = scope.get("where", ()), scope.get("free", ())
         self.conditions = [(each, place(each["path"])) for each in (*stated, *where)]
         self.is_known = self._is_known(free)
-        self.closed = bool(stated or free) and not scope.get("free_all", False)
+        # An exception is of any arguments.
+        is_open = scope.get("free_all", False) or scope.get("exception", False)
+        self.closed = bool(stated or free) and not is_open
         # The places below which a closed scope permits arguments.
         self.mentioned: set[Segments] = set()
         if self.closed:

@@ -47,6 +47,12 @@ def explain(scope: Scope) -> list[str]:
     if scope.has_unknown_kind:
         return [_LATER]
     actions = "do anything with" if "*" in scope.actions else _any_of(scope.actions)
+    if scope.exception:
+        lines = [f"but may not {actions} {_resource(scope.resource)}"]
+        if scope.conditions:
+            lines.append("if all of these hold, or can't be told from the call's values:")
+            lines += [f"  {_condition(each)}" for each in scope.conditions]
+        return lines
     lines = [f"may {actions} {_resource(scope.resource)}"]
     if scope.has_no_arguments:
         lines.append("without any arguments")

@@ -298,6 +298,31 @@ def contradicts(child: Record, parent: Record, same_facts: bool, work: WorkBudge
     return _value_contradicts(child, parent, work)
 
 
+_NEGATIONS: Final = {
+    **{EQUAL: NOT_EQUAL, NOT_EQUAL: EQUAL, IN: NOT_IN, NOT_IN: IN, SUBSET_OF: NOT_IN},
+    **{LESS: GREATER_EQUAL, LESS_EQUAL: GREATER, GREATER: LESS_EQUAL, GREATER_EQUAL: LESS},
+    **{STARTS_WITH: NOT_STARTS_WITH, GLOB: NOT_GLOB, UNDER: NOT_UNDER, CIDR: NOT_CIDR},
+    **{NOT_STARTS_WITH: STARTS_WITH, NOT_GLOB: GLOB, NOT_UNDER: UNDER, NOT_CIDR: CIDR},
+    **{PRESENT: ABSENT, ABSENT: PRESENT},
+}
+
+
+def negated(condition: Record) -> dict[str, Any]:
+    """Return the condition that holds where another is known to fail (docs/token-format.md, section 5.1)."""
+    of_places = condition["path"]["source"] == ELEMENTS
+    op, each, some = condition["operator"], condition.get("each", False), condition.get("any", False)
+    if op in (PRESENT, ABSENT):
+        # Of lists this asks for more: all places, where one would do.
+        return {**condition, "operator": _NEGATIONS[op]}
+    return {
+        **condition,
+        "operator": _NEGATIONS[op],
+        "each": some and not of_places,
+        "any": not some and (each or of_places or op == SUBSET_OF),
+        "optional": not condition.get("optional", False),
+    }
+
+
 def _value_implies(child: Record, parent: Record, work: WorkBudget) -> bool:
     """Return True if every value that satisfies ``child`` satisfies ``parent``."""
     child_op = child["operator"]

@@ -90,7 +90,7 @@ def lint(scopes: Sequence[Scope], facts: Mapping[str, Value] | None = None) -> l
     findings = []
     for index, scope in enumerate(scopes):
         advice = [*_of_scope(scope)]
-        for condition in scope.conditions:
+        for condition in () if scope.exception else scope.conditions:
             advice += [(str(condition), each) for each in _of_condition(condition, scope, facts or {})]
         findings += [ScopeFinding(each.rule, index, part, *each[1:]) for part, each in advice]
     findings += _without_effect(scopes)
@@ -142,7 +142,19 @@ def _reads_as_action(scope: Scope) -> str:
 def _without_effect(scopes: Sequence[Scope]) -> Iterator[ScopeFinding]:
     """Find scopes inside another one: a list permits what any of its scopes permits."""
     records = [scope.to_record() for scope in scopes]
+    exceptions = [scope.to_record() for scope in scopes if scope.exception]
     for index, record in enumerate(records):
+        if scopes[index].exception:
+            if len(exceptions) < len(records) and not any(_may_hit(record, each) for each in records):
+                problem = "no scope of the list permits such a call"
+                yield ScopeFinding("no-effect", index, str(scopes[index]), problem, "mend or remove it")
+            continue
+        if containment.compare([record, *exceptions], [record], same_facts=True)[0][0] < 0 and exceptions:
+            problem = "an exception denies all that it permits"
+            yield ScopeFinding(
+                "no-call", index, str(scopes[index]), problem, "remove the scope or the exception"
+            )
+            continue
         other = _wider(records, index) if containment.overlaps(record, record) else None
         if other is None:
             continue
@@ -157,10 +169,16 @@ def _without_effect(scopes: Sequence[Scope]) -> Iterator[ScopeFinding]:
 def _wider(records: Sequence[Mapping[str, object]], index: int) -> int | None:
     """Return the first scope that permits all that this one does; of equal ones the earlier."""
     for other, record in enumerate(records):
-        if other != index and _inside(record, records[index]):
+        if other != index and not record["exception"] and _inside(record, records[index]):
             if other < index or not _inside(records[index], record):
                 return other
     return None
+
+
+def _may_hit(exception: Mapping[str, object], scope: Mapping[str, object]) -> bool:
+    """Return True if an exception may deny a call that a scope permits, by actions and resources."""
+    bare = [{**each, "where": [], "free": [], "exception": False} for each in (exception, scope)]
+    return not scope["exception"] and containment.overlaps(bare[0], bare[1])
 
 
 def _inside(parent: Mapping[str, object], child: Mapping[str, object]) -> bool:

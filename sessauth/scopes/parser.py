@@ -219,6 +219,9 @@ def parse_scope(text: str) -> bytes:
     Raises ScopeError if it can't be read, with the offset, or is against the format.
     """
     scanner = Scanner(text)
+    exception = scanner.take("except ")
+    if exception:
+        scanner.skip_spaces()
     actions = _actions(scanner)
     scanner.need(":", "',' or ':' after the action")
     resource = [_segment(scanner)]
@@ -256,6 +259,7 @@ def parse_scope(text: str) -> bytes:
         "free": free,
         "free_all": free_all,
         "needs": needs,
+        "exception": exception,
     }
     try:
         return checked_scope(record)

@@ -177,8 +177,8 @@ class Scope:
     """Actions on resources, under conditions, at a price.
 
     With conditions, or with ``free_paths``, a scope is *closed*: an argument that neither mentions denies the
-    call, unless ``everything_free``. Raises ScopeError if it is against the format (``docs/token-format.md``,
-    5 and 6.1).
+    call, unless ``everything_free``. An ``exception`` is a part of a ceiling, and denies what it matches.
+    Raises ScopeError if it is against the format (``docs/token-format.md``, 5 and 6.1).
     """
 
     actions: tuple[str, ...]
@@ -187,6 +187,7 @@ class Scope:
     free_paths: tuple[Path, ...] = ()
     everything_free: bool = False
     needs: Needs | None = None
+    exception: bool = False
     # The canonical bytes, which say all of it: a scope that was read has its other fields once they are asked
     # for.
     _encoded: bytes = field(init=False, repr=False, compare=False)
@@ -200,6 +201,7 @@ class Scope:
             "free": self.free_paths,
             "free_all": self.everything_free,
             "needs": self.needs,
+            "exception": self.exception,
         }
         object.__setattr__(self, "_encoded", checked_scope(record))
 
@@ -218,6 +220,7 @@ class Scope:
                 "free_paths": tuple(map(Path.from_record, record["free"])),
                 "everything_free": record["free_all"],
                 "needs": None if needs is None else Needs.from_record(needs),
+                "exception": record["exception"],
             }
             for each, value in fields.items():
                 object.__setattr__(self, each, value)
@@ -290,6 +293,13 @@ class Scope:
         """
         return replace(self, needs=Needs(approval=approval, uses=uses, budget=budget))
 
+    def as_exception(self) -> Scope:
+        """Return a copy for a ceiling, which then denies what this scope matches.
+
+        Raises ScopeError if it has free arguments or needs.
+        """
+        return replace(self, exception=True)
+
     @classmethod
     def parse(cls, text: str) -> Scope:
         """Read scope text (``docs/token-format.md``, 11).
@@ -338,7 +348,8 @@ class Scope:
 
     def __str__(self) -> str:
         """Return the canonical scope text; kinds of a later version show as ``<unknown …>``."""
-        text = ",".join(self.actions) + ":" + "/".join(map(str, self.resource))
+        text = "except " if self.exception else ""
+        text += ",".join(self.actions) + ":" + "/".join(map(str, self.resource))
         if self.has_no_arguments:
             text += " where no arguments"
         elif self.conditions:

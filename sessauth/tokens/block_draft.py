@@ -238,6 +238,10 @@ class Draft:
         for scope in parsed:
             if scope.has_unknown_kind:
                 raise UsageError(f"scopes: {scope} has a kind of a later version, which every check denies")
+            if scope.exception:
+                raise UsageError(
+                    f"scopes: `{scope}` stands in the ceiling of a session alone, not in a token"
+                )
         conditions = _items("where", where, limits.MAX_CONDITIONS)
         holder = None if to is None else _holder(to)
         if may_seal and holder is None:

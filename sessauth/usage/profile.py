@@ -313,7 +313,7 @@ class GrantLayer:
     Equal lists have equal ids, in any session or token. ``id`` begins with the kind.
     """
 
-    __slots__ = ("_queries", "id", "kind", "scopes")
+    __slots__ = ("_exceptions", "_queries", "id", "kind", "scopes")
 
     def __init__(self, kind: str, scopes: Iterable[Scope]) -> None:
         self.kind = kind
@@ -323,12 +323,24 @@ class GrantLayer:
         for data in encoded:
             digest.update(len(data).to_bytes(4, "big") + data)
         self.id = f"{kind}:{digest.hexdigest()}"
-        self._queries = tuple(map(_query, self.scopes))
+        # Exceptions stand last, so these have the indices of their scopes.
+        self._queries = tuple(_query(scope) for scope in self.scopes if not scope.exception)
+        self._exceptions = tuple(
+            scope.encode()
+            for scope in self.scopes
+            if scope.exception and not any(map(reads_more_than_arguments, scope.conditions))
+        )
 
     @classmethod
     def of_block(cls, payload: bytes) -> GrantLayer:
         """Return the layer of a root block's payload; raises ``protobuf.WireError`` for no block."""
         return cls(MINTED, map(Scope.from_record, kernel.decode_message("Block", payload)["scopes"]))
+
+    def permitting(self) -> GrantLayer:
+        """Return the layer without its exceptions. It has the same id, under which calls are recorded."""
+        bare = GrantLayer(self.kind, (scope for scope in self.scopes if not scope.exception))
+        bare.id = self.id
+        return bare
 
     def matching_positions(
         self, action: str, resource: str, arguments: bytes = b"", decided: int = -1
@@ -341,6 +353,8 @@ class GrantLayer:
         if decided >= 0:
             return ((self.id, decided),)
         call = (action.encode(), resource.encode())
+        if not all(codec.matches(each, *call, arguments)[0] for each in self._exceptions):
+            return ((self.id, -1),)
         positions = []
         for index, query in enumerate(self._queries):
             # Without arguments first: most scopes are of another resource, and arguments may be long.

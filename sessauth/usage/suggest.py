@@ -114,8 +114,10 @@ class Suggestion:
         A granted scope that has needs of its own stays as suggested. Ceilings carry no needs: the session's
         ceiling stays as granted.
         """
-        rest = [part.granted.needing(approval=approval) for part in self.parts if part.granted.needs is None]
-        return tuple(dict.fromkeys((*self.scopes, *rest)))
+        granted = [part.granted for part in self.parts if not part.granted.exception]
+        rest = [scope.needing(approval=approval) for scope in granted if scope.needs is None]
+        suggested = [scope for scope in self.scopes if not scope.exception]
+        return tuple(dict.fromkeys((*suggested, *rest)))
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook: each granted scope, and what is suggested for it."""
@@ -155,6 +157,8 @@ def suggest(
     recipients. For it, ``sessions`` are the usage of each session by itself; all count as one if empty.
     Beyond ``max_bytes`` of all scopes together, encoded, they are coarser.
     """
+    if any(scope.exception for scope in layer.scopes):
+        return _with_exceptions(layer, usage, fit, sessions, max_bytes)
     crowded = ""
     if fit is Fit.KINDS and usage.profiles[layer.kind].level == NOTHING:
         usage, sessions, crowded = _without_the_largest(layer, usage, sessions)
@@ -180,6 +184,21 @@ def suggest(
         for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
     )
     return _with_notes(Suggestion(layer.id, fit, used, why), evidence)
+
+
+def _with_exceptions(
+    layer: GrantLayer, usage: SessionUsage, fit: Fit, sessions: Sequence[Observed], max_bytes: int
+) -> Suggestion:
+    """Suggest for what a layer permits; its exceptions are kept as they are."""
+    number = sum(not scope.exception for scope in layer.scopes)
+    if not number:
+        return _as_granted(layer, fit, "the layer has exceptions alone")
+    found = suggest(layer.permitting(), usage, fit, sessions=sessions, max_bytes=max_bytes)
+    if not found.scopes:
+        # Alone, exceptions would permit all else.
+        return found
+    kept = [SuggestionPart(at, scope, (scope,)) for at, scope in enumerate(layer.scopes[number:], number)]
+    return replace(found, parts=(*found.parts, *kept))
 
 
 def _with_notes(suggestion: Suggestion, evidence: Sequence[Evidence]) -> Suggestion:

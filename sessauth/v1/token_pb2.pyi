@@ -188,20 +188,22 @@ class Root(_message.Message):
     def __init__(self, issuer_key_id: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., token_id: _Optional[bytes] = ..., min_revision: _Optional[int] = ...) -> None: ...
 
 class Scope(_message.Message):
-    __slots__ = ("actions", "resource", "where", "free", "free_all", "needs")
+    __slots__ = ("actions", "resource", "where", "free", "free_all", "needs", "exception")
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     WHERE_FIELD_NUMBER: _ClassVar[int]
     FREE_FIELD_NUMBER: _ClassVar[int]
     FREE_ALL_FIELD_NUMBER: _ClassVar[int]
     NEEDS_FIELD_NUMBER: _ClassVar[int]
+    EXCEPTION_FIELD_NUMBER: _ClassVar[int]
     actions: _containers.RepeatedScalarFieldContainer[str]
     resource: _containers.RepeatedCompositeFieldContainer[Segment]
     where: _containers.RepeatedCompositeFieldContainer[Condition]
     free: _containers.RepeatedCompositeFieldContainer[Path]
     free_all: bool
     needs: Needs
-    def __init__(self, actions: _Optional[_Iterable[str]] = ..., resource: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., where: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., free: _Optional[_Iterable[_Union[Path, _Mapping]]] = ..., free_all: bool = ..., needs: _Optional[_Union[Needs, _Mapping]] = ...) -> None: ...
+    exception: bool
+    def __init__(self, actions: _Optional[_Iterable[str]] = ..., resource: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., where: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., free: _Optional[_Iterable[_Union[Path, _Mapping]]] = ..., free_all: bool = ..., needs: _Optional[_Union[Needs, _Mapping]] = ..., exception: bool = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("kind", "texts")

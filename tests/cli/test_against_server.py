@@ -216,6 +216,44 @@ def test_narrow_reads_scopes_from_a_file(service: Service, tmp_path: Path) -> No
     assert service("session", "get", session, "--json").json["epoch"] == 2
 
 
+def test_an_exception_takes_one_tool_from_a_session_that_runs(service: Service, tmp_path: Path) -> None:
+    """Narrowed so, a token keeps all else; the denial names the exception, and no token has one."""
+    session = _open(service, ceiling="*:mcp/**")
+    token = _mint(service, session, tmp_path / "token", scope="*:mcp/**")
+
+    def checked(action: str, tool: str, arguments: str = "{}") -> Ran:
+        return service(
+            *("check", token, action, f"mcp/{tool}", "--audience", "gateway", "--arguments", arguments)
+        )
+
+    assert checked("run", "shell/bash").code == 0
+    exceptions = ["except *:mcp/shell/**", 'except send:mcp/chat/post where to in ["@all", "@here"]']
+    options = [part for text in exceptions for part in ("--ceiling", text)]
+    narrowed = service("session", "narrow", session, *options, "--json")
+    assert narrowed.code == 0, narrowed.err
+    denied = checked("run", "shell/bash")
+    assert (denied.code, "OUT_OF_SCOPE" in denied.out) == (1, True)
+    assert "exception of ceiling layer 1 denies this call, scope 0 `except *:mcp/shell/**`" in denied.out
+    assert checked("send", "chat/post", '{"to": "@all"}').code == 1
+    assert checked("send", "chat/post", '{"to": "@ana"}').code == 0
+    shown = service("session", "get", session, "--json").json
+    assert shown["ceilings"] == [["*:mcp/**"], exceptions]
+    refused = service(
+        *(
+            "token",
+            "mint",
+            session,
+            "--scope",
+            exceptions[0],
+            "--audience",
+            "gateway",
+            "--out",
+            tmp_path / "x",
+        )
+    )
+    assert (refused.code, "ceiling of a session alone" in refused.err) == (2, True), refused.err
+
+
 def test_decimal_facts_stay_exact(service: Service) -> None:
     """A fact with decimal places is shown as it was given."""
     session = _open(service, "--fact", "ratio:=0.1")

@@ -82,6 +82,11 @@ KEY = "A" * 43
         (["read:x where session.unknown > 3"], []),
         (["read:x where session.level >= 3 free *"], []),
         (["read:x where a present free *"], []),
+        (["read:**", "except read:keys/**"], []),
+        (["except read:keys/**"], []),
+        (["read:**", "except write:keys/**"], [(1, "no-effect")]),
+        (["read:keys/*", "except *:keys/**"], [(0, "no-call")]),
+        (["read:**", 'except read:web where url starts_with "https://x"'], []),
     ],
 )
 def test_findings_of_scopes_that_are_granted_together(texts: list[str], found: list[tuple[int, str]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from .addresses import in_cidr, mail_domain, parse_ip, parse_url
@@ -191,6 +191,31 @@ def _access(accessor: int, value: object) -> object:
     if accessor == Accessor.SCHEME:
         return url.scheme
     return NOTHING if url.port is None else url.port * BILLION
+
+
+_OPPOSITES: dict[int, int] = {
+    **{Operator.EQUAL: Operator.NOT_EQUAL, Operator.IN: Operator.NOT_IN},
+    **{Operator.LESS: Operator.GREATER_EQUAL, Operator.LESS_EQUAL: Operator.GREATER},
+    **{plain: negated for negated, plain in _NEGATED.items()},
+    Operator.PRESENT: Operator.ABSENT,
+}
+_OPPOSITES |= {opposite: plain for plain, opposite in _OPPOSITES.items()}
+
+
+def is_refuted(condition: Condition, context: Context) -> bool:
+    """Section 5.1: whether the call is known to fail the condition of an exception. Raises OutOfWork."""
+    if is_unknown(condition):
+        return False
+    of_places = condition.path.source == Source.ELEMENTS
+    of_list = condition.operator == Operator.SUBSET_OF
+    opposite = replace(
+        condition,
+        operator=Operator.NOT_IN if of_list else _OPPOSITES[condition.operator],
+        each=condition.any and not of_places,
+        any=not condition.any and (condition.each or of_places or of_list),
+        optional=not condition.optional and condition.operator not in (Operator.PRESENT, Operator.ABSENT),
+    )
+    return holds(opposite, context)
 
 
 def holds(condition: Condition, context: Context, place: list[int] | None = None) -> bool:

@@ -37,6 +37,7 @@ def _block(signed: Record) -> tuple[Block, Record]:
     require(len(signed["signature"]) == 64, "a signature has 64 bytes")
     record: dict[str, Any] = decode("Block", signed["payload"])
     require(len(record["scopes"]) <= 64, "at most 64 scopes")
+    require(not any(each["exception"] for each in record["scopes"]), "a token has no exceptions")
     require(len(record["source"]) <= 16 and distinct(record["source"]), "at most 16 distinct sources")
     require(all(parse_cidr(s) is not None for s in record["source"]), "a source is a CIDR")
     require(record["max_blocks"] <= MAX_BLOCKS, "max_blocks is 1 to 16")

@@ -241,4 +241,12 @@ def scope(record: Record) -> Scope:
     require(all(p.source not in (Source.SESSION, Source.TOOL) for p in free), "a free path is an argument")
     require(not (free and record["free_all"]), "free_all excludes free")
     needs = None if record["needs"] is None else _needs(record["needs"])
-    return Scope(actions, segments, conditions(record["where"]), free, record["free_all"], needs)
+    exception, where = record["exception"], conditions(record["where"])
+    lists = [c for c in where if c.each or c.operator == Operator.SUBSET_OF]
+    require(
+        not exception or all(c.path.source != Source.ELEMENTS for c in lists),
+        "each and subset_of of an exception are not of elements",
+    )
+    bare = not free and not record["free_all"] and needs is None
+    require(bare or not exception, "an exception has no free arguments and no needs")
+    return Scope(actions, segments, where, free, record["free_all"], needs, exception)

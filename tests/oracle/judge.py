@@ -10,7 +10,7 @@ from .constants import Ending, Level, Reason, Stage
 from .json_values import BadJson, parse_object
 from .model import Chain, OracleDecision, OracleRequest, OracleSession, OracleView, Scope
 from .proofs import judge_proof, take_nonce
-from .scopes import Failed, Match, check_where, first_unknown, match_scopes
+from .scopes import Failed, Match, check_where, first_unknown, match_layer, match_scopes
 from .texts import is_action, is_plain_segment
 
 _FAILED_REASONS = {
@@ -92,7 +92,7 @@ def judge(
     observed: OracleDecision | None = None
     for index, (layer, owner) in enumerate(_ceilings(session, view)):
         try:
-            match_scopes(layer, action, segments, replace(context, facts=owner.facts))
+            match_layer(layer, action, segments, replace(context, facts=owner.facts))
         except Failed as failed:
             refusal = _refusal(failed, Level.CEILING, index)
             if not owner.observe or failed.kind == "work":

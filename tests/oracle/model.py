@@ -92,6 +92,7 @@ class Scope:
     free: tuple[Path, ...]
     free_all: bool
     needs: Needs | None
+    exception: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ _FACT = re.compile(r"session\.([A-Za-z_][A-Za-z0-9_]*)")
 _NO_ARGUMENTS = re.compile(r"no +arguments(?= |\Z)")
 _INT = re.compile(r"[1-9][0-9]*")
 _SPACE = re.compile(r" +")
+_EXCEPT = re.compile(r"except +")
 _RELATION = re.compile(
     r"not +(?:in|starts_with|glob|under|cidr)(?= )|"
     r"subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]"
@@ -260,8 +261,9 @@ class _Reader:
         return kind
 
     def scope(self) -> dict[str, Any]:
+        exception = self.match(_EXCEPT) is not None
         actions = self.need(_ACTIONS, "actions")[0][:-1].split(",")
-        record: dict[str, Any] = {"actions": actions, "resource": [self.segment()]}
+        record: dict[str, Any] = {"actions": actions, "resource": [self.segment()], "exception": exception}
         while self.skip("/"):
             record["resource"].append(self.segment())
         record["where"] = []

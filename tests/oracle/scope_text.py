@@ -179,7 +179,8 @@ def _has_no_arguments(record: Record) -> bool:
 
 def print_scope(record: Record) -> str:
     """A scope."""
-    text = ",".join(record["actions"]) + ":" + "/".join(map(_print_segment, record["resource"]))
+    text = "except " if record.get("exception") else ""
+    text += ",".join(record["actions"]) + ":" + "/".join(map(_print_segment, record["resource"]))
     if _has_no_arguments(record):
         text += " where no arguments"
     elif record.get("where"):

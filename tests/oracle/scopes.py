@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .conditions import Context, OutOfWork, holds, is_unknown
+from .conditions import Context, OutOfWork, holds, is_refuted, is_unknown
 from .constants import KINDS, SOURCES, Kind, Source
 from .model import Condition, Path, Scope, Segment
 
@@ -162,6 +162,27 @@ def match_scopes(scopes: Sequence[Scope], action: str, segments: Sequence[str], 
     if with_needs is not None:
         return with_needs
     raise nearest or Failed("scope")
+
+
+def match_layer(scopes: Sequence[Scope], action: str, segments: Sequence[str], context: Context) -> None:
+    """A layer of a ceiling: its scopes, then its exceptions (5.1). Raises Failed."""
+    permits = [scope for scope in scopes if not scope.exception]
+    if permits or not scopes:
+        match_scopes(permits, action, segments, context)
+    for index, scope in enumerate(scopes[len(permits) :], len(permits)):
+        if all(segment.kind in KINDS for segment in scope.resource) and (
+            (scope.actions != ("*",) and action not in scope.actions)
+            or not resource_matches(scope.resource, segments)
+        ):
+            continue
+        for clause, condition in enumerate(scope.where):
+            try:
+                if is_refuted(condition, context):
+                    break
+            except OutOfWork:
+                raise Failed("work", index, clause) from None
+        else:
+            raise Failed("scope", index)
 
 
 def check_where(conditions: Sequence[Condition], context: Context) -> None:

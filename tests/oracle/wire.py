@@ -69,6 +69,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         "4 free Path repeated",
         "5 free_all bool",
         "6 needs Needs",
+        "7 exception bool",
     ),
     "Segment": _fields("1 kind enum", "2 texts string repeated"),
     "Path": _fields("1 source enum", "2 segments string repeated"),

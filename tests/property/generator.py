@@ -41,7 +41,7 @@ from tests.property.random_chains import (
     resource_text,
     scopes_for,
 )
-from tests.property.random_values import FACT_NAMES, members, near, parsed, render, scalar
+from tests.property.random_values import FACT_NAMES, members, near, parsed, random_condition, render, scalar
 from tests.support.token_forger import Ceilings, Record, id16, key
 
 _BAD_ACTIONS = (b"", b"*", b"a b", b"x" * 65, b"caf\xc3\xa9", b"\xff")
@@ -191,6 +191,7 @@ def _ceiling_scope(rng: Random, record: Record) -> Record:
         changed = copy.deepcopy(record)
         edit_record(rng, "Scope", changed)
         changed["needs"] = None
+        changed["exception"] = False
         try:
             again = decode("Scope", encode("Scope", changed))
             scope_of(again)
@@ -203,7 +204,31 @@ def _ceiling_scope(rng: Random, record: Record) -> Record:
 
 def _layers(rng: Random, wanted: Call) -> list[list[Record]]:
     count = rng.choice((0, 0, 0, 1, 1, 2))
-    return [[_ceiling_scope(rng, s) for s in scopes_for(rng, wanted, needs=0.0)] for _ in range(count)]
+    layers = [[_ceiling_scope(rng, s) for s in scopes_for(rng, wanted, needs=0.0)] for _ in range(count)]
+    return [
+        [*(layer if rng.random() < 0.9 else ()), *_exceptions(rng, wanted)] if rng.random() < 0.15 else layer
+        for layer in layers
+    ]
+
+
+def _exceptions(rng: Random, wanted: Call) -> list[Record]:
+    """One to three exceptions, most of them for other calls than the wanted one."""
+    made = scopes_for(rng, wanted, needs=0.0)[: rng.randint(1, 3)]
+    for record in made:
+        record |= {"free": [], "free_all": False, "needs": None, "exception": True}
+        if rng.random() < 0.6:
+            record["actions"] = ["other"]
+        elif rng.random() < 0.8:
+            record["where"] = [random_condition(rng), *record.get("where", ())][:3]
+    return [decode("Scope", encode("Scope", record)) for record in made if _is_scope(record)]
+
+
+def _is_scope(record: Record) -> bool:
+    try:
+        scope_of(decode("Scope", encode("Scope", record)))
+    except Malformed:
+        return False
+    return True
 
 
 def _session(rng: Random, name: str, wanted: Call) -> tuple[OracleSession, list[list[Record]]]:

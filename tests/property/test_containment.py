@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sessauth._fast import _codec as codec
+from sessauth.errors import ScopeError
 from sessauth.scopes import containment, implication
 from sessauth.scopes.implication import WorkBudget
 from sessauth.scopes.parts import Operator, Path
@@ -87,6 +89,72 @@ def test_a_proof_about_scopes_holds_for_every_request(pair: tuple[Scope, Scope],
         assert (False, True) not in both
     if verdict == -1:
         assert (True, True) not in both
+
+
+def permitted(layer: list[Scope], request: tuple[bytes, bytes, bytes]) -> bool:
+    """Ask the kernel about a layer of a ceiling. An exception alone permits what is outside of it."""
+    stated = [scope for scope in layer if not scope.exception]
+    outside = all(permits(scope.encode(), request) for scope in layer if scope.exception)
+    return outside and (not stated or any(permits(scope.encode(), request) for scope in stated))
+
+
+@st.composite
+def layers(draw: st.DrawFn, like: Scope) -> list[Scope]:
+    """Give one or two scopes and as many exceptions, or exceptions alone, near to a scope."""
+    made = draw(st.lists(st.one_of(variations(like), scopes()), max_size=2))
+    exceptions = draw(st.lists(st.one_of(variations(like), scopes()), min_size=not made, max_size=2))
+    return [*made, *filter(None, map(excepting, exceptions))]
+
+
+def excepting(scope: Scope) -> Scope | None:
+    """Return a scope as an exception; None if it can't be one."""
+    with suppress(ScopeError):
+        return replace(scope, free_paths=(), everything_free=False, exception=True)
+    return None
+
+
+@settings(max_examples=examples(600), deadline=None)
+@given(
+    scopes().flatmap(lambda like: st.tuples(layers(like), layers(like))),
+    st.integers(0, len(REQUESTS) - 60),
+)
+def test_a_proof_about_layers_with_exceptions_holds(
+    pair: tuple[list[Scope], list[Scope]], first: int
+) -> None:
+    """Inside: the parent permits what the child does. Apart: a scope of the child permits nothing of it."""
+    parent, child = pair
+    assume(parent and child)
+    records = [[scope.to_record() for scope in layer] for layer in pair]
+    verdicts = [verdict for verdict, _ in containment.compare(*records, same_facts=True)]
+    exceptions = [scope for scope in child if scope.exception]
+
+    for request in REQUESTS[first : first + 60]:
+        if min(verdicts) == 1 and permitted(child, request):
+            assert permitted(parent, request)
+        for verdict, scope in zip(verdicts, child, strict=True):
+            if verdict == -1 and permitted([scope, *exceptions], request):
+                assert not permitted(parent, request)
+
+
+@settings(max_examples=examples(1200), deadline=None)
+@given(conditions(), st.sets(st.sampled_from(list(FACTS))))
+def test_a_call_is_outside_an_exception_only_if_it_is_known_to_fail_it(
+    condition: Condition, missing: set[str]
+) -> None:
+    """No call is outside of it that the same scope matches, and a call without the argument is."""
+    facts = [record for record in FACT_RECORDS if record["name"] not in missing]
+    scope = READ_A.where(condition).encode()
+    excepted = excepting(Scope.on("read", "a").where(condition))
+    assume(excepted is not None)
+    exception = excepted.encode()
+
+    for arguments in ARGUMENTS:
+        request = (b"read", b"a", arguments)
+        assert not (permits(scope, request, facts) and permits(exception, request, facts)), arguments
+    is_needed = (
+        condition.path.is_argument and not condition.optional and condition.operator != Operator.ABSENT
+    )
+    assert permits(exception, (b"read", b"a", b"{}"), facts) or not is_needed
 
 
 @st.composite

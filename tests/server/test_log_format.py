@@ -151,6 +151,32 @@ def test_a_ban_of_new_sessions_waits(upgrade: Upgrade) -> None:
     assert upgrade.two.tables() == upgrade.one.tables()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "except write:mcp/shell/**",
+        'read:** where path not under "keys"',
+        'read:** where domain(to) == "acme.com"',
+        "read:** where any(x) == 1",
+    ],
+)
+def test_a_ceiling_that_earlier_versions_would_refuse_waits(
+    upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """They would come to another state than the leader, so what they can read is opened meanwhile."""
+    with monkeypatch.context() as patched:
+        patched.setattr("sessauth.state.replication.carried_log.FORMAT", SECOND_FORMAT)
+        upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    later = opening("open", SESSION, text)
+    with pytest.raises(Rejected) as refused:
+        upgrade.one.writer.submit(later).result()
+    assert refused.value.word == "OLD_FORMAT"
+    upgrade.one.writer.run(upgrade.one.carried.raise_format)
+    assert upgrade.one.writer.submit(later).result().applied
+    upgrade.two.follow()
+    assert upgrade.two.tables() == upgrade.one.tables()
+
+
 def test_a_cut_of_logins_waits_for_the_third_format(
     upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def _scopes() -> Iterator[tuple[str, Record]]:
     yield "17 conditions", _scope(where=[_condition()] * 17)
     yield "65 free paths", _scope(free=[{"source": 1, "segments": [f"a{n}"]} for n in range(65)])
     yield "free path twice", _scope(free=[args, args])
+    yield "an exception in a token", _scope(exception=True)
     yield "free path of the session", _scope(free=[{"source": 2, "segments": ["a"]}])
     yield "free path of the tool", _scope(free=[{"source": 3, "segments": ["a"]}])
     yield "free path without a source", _scope(free=[{"segments": ["a"]}])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.oracle.constants import Level, Reason
 from tests.oracle.model import OracleDecision, OracleRequest
 from tests.support.token_forger import Record, scope
-from tests.vectors import cases_observe
+from tests.vectors import cases_exceptions, cases_observe
 from tests.vectors.world import (
     Case,
     allowed,
@@ -26,6 +26,7 @@ def cases() -> Iterator[Case]:
     """The part of ``valid.json`` from stage ``scope`` on."""
     yield from _ceilings()
     yield from cases_observe.cases()
+    yield from cases_exceptions.cases()
     yield from _scopes()
     yield from _unknown_kinds()
     yield from _proof_and_needs()

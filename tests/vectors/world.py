@@ -10,6 +10,7 @@ from tests.oracle.constants import Level, Reason, Stage
 from tests.oracle.model import OracleDecision, OracleRequest
 from tests.support.token_forger import Key, Record, ending, id16, key, make, scope, where
 from tests.support.vector_files import write_fact, write_scope
+from tests.vectors.exceptions import EXCEPTIONS
 
 NOW = 1_800_000_000_000
 ISSUED = NOW - 60_000
@@ -218,6 +219,14 @@ VIEWS: dict[str, Record] = {
     "observed_parent": _view(
         _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:files/**"])),
         _session("ancestor 1", ceilings=_layers(["read:files/*"]), observe=True),
+    ),
+    "exceptions": _view(
+        _session(ceilings=_layers(["*:**", *(text for text, _, _ in EXCEPTIONS)]), facts=_FACTS)
+    ),
+    "exceptions_alone": _view(_session(ceilings=_layers(["except write:**", "except send:**"]))),
+    "exceptions_of_reads": _view(_session(ceilings=_layers(["read:**", "except *:files/*"]))),
+    "exceptions_observed": _view(
+        _session(ceilings=_layers(["*:**", "except read:files/* where a == 1"]), observe=True)
     ),
     "parent_has_facts": _view(
         _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:**"])),

@@ -161,6 +161,7 @@ cdef tuple _claimed(Chain chain, int index, const CheckInput *input, Scratch *sc
     cdef list matching = []
     cdef int i
     one.count = 1
+    one.exceptions = 0
     one.base = scopes.base
     for i in range(scopes.count):
         one.scopes = scopes.scopes + i

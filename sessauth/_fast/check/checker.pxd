@@ -453,6 +453,8 @@ cdef inline void read_facts_of(const SessionRules *rules, Context *context) noex
 cdef bint may_overwork(const PartialCall *call) noexcept nogil
 # `needs_are_maybe`: a scope with needs is MAYBE instead of YES.
 cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil
+# Whether a call is outside an exception.
+cdef int eval_exception3(const Scope *exception, bytes_t base, PartialCall *call) noexcept nogil
 cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil
 cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) noexcept nogil
 # Match a scope's actions and resource, without its conditions.

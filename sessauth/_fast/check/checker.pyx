@@ -377,6 +377,27 @@ cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall
         if one == YES and needs_are_maybe and scopes.scopes[i].needs != NO_NEEDS:
             one = MAYBE
         if one == YES:
+            out = YES
+            break
+        if one == MAYBE:
+            out = MAYBE
+    if not scopes.exceptions:
+        return out
+    if not scopes.count:
+        out = YES
+    for i in range(scopes.count, scopes.count + scopes.exceptions):
+        out = and3(out, eval_exception3(&scopes.scopes[i], scopes.base, call))
+    return out
+
+
+cdef int eval_exception3(const Scope *exception, bytes_t base, PartialCall *call) noexcept nogil:
+    cdef int out = NO
+    cdef int i, one
+    if exception.unknown != UNKNOWN_OUTSIDE_CONDITIONS and not pattern_matches(exception, base, call):
+        return YES
+    for i in range(exception.condition_count):
+        one = eval_condition3(&exception.conditions[i], base, call)
+        if one == YES:
             return YES
         if one == MAYBE:
             out = MAYBE
@@ -393,6 +414,7 @@ cdef bint pattern_matches(const Scope *scope, bytes_t base, PartialCall *call) n
     outline.needs = NO_NEEDS
     alone.scopes = &outline
     alone.count = 1
+    alone.exceptions = 0
     alone.base = base
     match_scopes(&alone, call.action, call.resource, &call.context, &verdict)
     return verdict.match == MATCHED

@@ -16,7 +16,7 @@ from sessauth._fast._check cimport (
     SIGNATURE_BYTES, SOURCE_TOOL, STAGE_REVOCATION, STAGE_SCOPE, STATUS_ENDED, UNKNOWN_ISSUER, UNKNOWN_KIND,
     YES, Block, Chain, CheckInput, CheckOutcome, Condition, Lineage, PartialCall, ReadPoint, Scope, ScopeList,
     Scratch, ScratchBox, SessionEntry, SessionRules, StageRunner, and3, begin_work, closed_paths, deny,
-    deny_block, eval_condition3, eval_scope3, eval_scopes3, input_init, judge_audience, judge_kinds,
+    deny_block, eval_condition3, eval_exception3, eval_scope3, eval_scopes3, input_init, judge_audience, judge_kinds,
     judge_scope, judge_time, lineage_clear, may_overwork, outcome_free, outcome_init, parse_chain,
     pattern_matches, read_facts_of, set_observed_position, slice_of,
 )
@@ -102,7 +102,7 @@ cdef bint _any_reads_tool(const Condition *conditions, int count) noexcept nogil
 # True if a condition of the scopes reads the gateway's facts about the tool.
 cdef bint reads_tool(const ScopeList *scopes) noexcept nogil:
     cdef int i
-    for i in range(scopes.count):
+    for i in range(scopes.count + scopes.exceptions):
         if _any_reads_tool(scopes.scopes[i].conditions, scopes.scopes[i].condition_count):
             return True
     return False
@@ -233,14 +233,17 @@ cdef int _eval_list(
         position.fits = out != YES and _fits(scopes, first, position.reason, call, position)
     if out != NO:
         return out
-    outcome.scope = first
-    return _refuse(level, index, OUT_OF_SCOPE if first < 0 else CONDITION_FAILED, outcome)
+    outcome.scope = _first_exception(scopes, call)
+    if outcome.scope < 0:
+        outcome.scope = first
+        return _refuse(level, index, OUT_OF_SCOPE if first < 0 else CONDITION_FAILED, outcome)
+    return _refuse(level, index, OUT_OF_SCOPE, outcome)
 
 
 cdef void _look_at_observed(const ScopeList *scopes, int layer, PartialCall *call, LoggedPosition *position) noexcept nogil:
     """Evaluate a layer in observe mode: it denies only calls whose work is spent on it, and overrules are recorded."""
     cdef int one = eval_scopes3(scopes, False, call)
-    cdef int reason = OUT_OF_SCOPE if position.scope < 0 else CONDITION_FAILED
+    cdef int reason = CONDITION_FAILED if 0 <= position.scope < scopes.count else OUT_OF_SCOPE
     if not _is_at(position, LEVEL_CEILING, layer):
         # The record has the first layer that refused.
         position.observed_fits &= one != NO or (position.level == LEVEL_CEILING and position.index < layer)
@@ -270,6 +273,20 @@ cdef int _first_matching(const ScopeList *scopes, PartialCall *call) noexcept no
     return -1
 
 
+cdef int _first_exception(const ScopeList *scopes, const PartialCall *call) noexcept nogil:
+    """Return the first exception that denies a call which a scope permits; -1: none is known to."""
+    cdef PartialCall copy = call[0]
+    cdef ScopeList permitting = scopes[0]
+    cdef int i
+    permitting.exceptions = 0
+    if scopes.count and eval_scopes3(&permitting, False, &copy) == NO:
+        return -1
+    for i in range(scopes.count, scopes.count + scopes.exceptions):
+        if eval_exception3(&scopes.scopes[i], scopes.base, &copy) == NO:
+            return i
+    return -1
+
+
 cdef bint _fits(
     const ScopeList *scopes, int first, int reason, const PartialCall *call, const LoggedPosition *position
 ) noexcept nogil:
@@ -277,16 +294,18 @@ cdef bint _fits(
     cdef PartialCall copy = call[0]
     cdef const Scope *scope
     cdef int i, one
-    if reason == OUT_OF_SCOPE:
-        return first < 0 and position.scope < 0
-    if position.scope >= scopes.count:
+    if position.scope >= scopes.count + scopes.exceptions:
         return False
+    if reason == OUT_OF_SCOPE and position.scope < scopes.count:
+        return first < 0 and position.scope < 0
     scope = &scopes.scopes[position.scope]
+    if reason == OUT_OF_SCOPE:
+        return eval_exception3(scope, scopes.base, &copy) != YES
     if reason == MALFORMED_REQUEST:
         # Work ran out, which every evaluated scope can cause.
         return pattern_matches(scope, scopes.base, &copy)
     # Any scope for the call can be the nearest, or the first, which earlier versions reported.
-    if reason != CONDITION_FAILED or position.clause >= scope.condition_count:
+    if reason != CONDITION_FAILED or scope.exception or position.clause >= scope.condition_count:
         return False
     if not pattern_matches(scope, scopes.base, &copy):
         return False

@@ -383,6 +383,8 @@ cdef bint _deny_scope(
         return deny(out, STAGE_SCOPE, OUT_OF_SCOPE)
     out.scope = verdict.scope
     out.clause = verdict.clause
+    if verdict.match == EXCEPTED:
+        return deny(out, STAGE_SCOPE, OUT_OF_SCOPE)
     if verdict.match == OVERWORKED:
         set_argument(out, "arguments", 9)
         return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)

@@ -152,6 +152,7 @@ cdef class SessionEntry:
             scopes = &rules.layers[rules.layer_count]
             scopes.scopes = NULL
             scopes.count = 0
+            scopes.exceptions = 0
             scopes.base = rules.base
             while layer.p < layer.end:
                 if not read_tag(&layer, &number, &wire):

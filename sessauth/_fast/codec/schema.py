@@ -51,6 +51,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (4, "free", "message", True, False, "Path"),
         (5, "free_all", "bool", False, False, ""),
         (6, "needs", "message", False, False, "Needs"),
+        (7, "exception", "bool", False, False, ""),
     ),
     "Segment": (
         (1, "kind", "enum", False, False, ""),

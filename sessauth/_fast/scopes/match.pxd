@@ -165,8 +165,10 @@ cdef enum Match:
     OUTSIDE = 1         # of every scope's actions or resources
     FAILED = 2          # a condition, or an argument left over
     OVERWORKED = 3
+    EXCEPTED = 4        # an exception of the list
 
-# The result of matching a list of scopes. For FAILED and OVERWORKED, clause -1 means section 6.5.
+# The result of matching a list of scopes. For FAILED and OVERWORKED, clause -1 means section 6.5. For EXCEPTED, `scope` is
+# the exception.
 cdef struct MatchResult:
     Match match
     int scope

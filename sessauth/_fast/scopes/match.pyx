@@ -553,7 +553,7 @@ cdef inline bint _is_nearer(const MatchResult *a, const MatchResult *b) noexcept
     return b.clause >= 0 and (a.clause < 0 or a.clause > b.clause)
 
 
-cdef void match_scopes(
+cdef void _match_any(
     const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil:
     """Match scopes in order. The first match without needs decides, else the first match. Without a match the
@@ -585,6 +585,45 @@ cdef void match_scopes(
             elif trial.match == FAILED and (out.match == OUTSIDE or (out.match == FAILED and _is_nearer(&trial, out))):
                 out[0] = trial
         scope += 1
+
+
+cdef void _match_exceptions(
+    const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
+) noexcept nogil:
+    """Find the first exception that a call is not known to be outside of. Its negated conditions tell."""
+    cdef const Scope *exception
+    cdef uint64_t marked = 0
+    cdef bint outside
+    cdef int i, k
+    for i in range(scopes.count, scopes.count + scopes.exceptions):
+        exception = &scopes.scopes[i]
+        # A segment of an unknown kind may match any.
+        outside = exception.unknown != UNKNOWN_OUTSIDE_CONDITIONS and not (
+            _action_matches(exception, scopes.base, action) and _resource_matches(exception, scopes.base, resource)
+        )
+        for k in range(0 if outside else exception.condition_count):
+            outside = holds(&exception.conditions[k], scopes.base, context, &marked)
+            if outside or context.overworked:
+                break
+        if not outside:
+            out.match = OVERWORKED if context.overworked else EXCEPTED
+            out.scope = i
+            out.clause = k if context.overworked else -1
+            out.left_count = 0
+            out.depth = 0
+            return
+
+
+cdef void match_scopes(
+    const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
+) noexcept nogil:
+    """Match the scopes of a list, then its exceptions. A list of exceptions alone permits all else."""
+    _match_any(scopes, action, resource, context, out)
+    if scopes.exceptions:
+        if not scopes.count:
+            out.match = MATCHED
+        if out.match == MATCHED:
+            _match_exceptions(scopes, action, resource, context, out)
 
 
 cdef int mentions_elements(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil:

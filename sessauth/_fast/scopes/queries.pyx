@@ -6,6 +6,7 @@ Checks don't use this module, but the same code evaluates both.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from sessauth._fast._check cimport (
+    EXCEPTED,
     MALFORMED_TOKEN,
     MATCHED,
     OUTSIDE,
@@ -79,7 +80,7 @@ def check_condition(bytes condition not None):
 
 
 def matches(bytes scope not None, bytes action not None, bytes resource not None, bytes arguments=b"", *, facts=None):
-    """Return ``(matched, clause, argument)`` for one encoded Scope and one request.
+    """Return ``(matched, clause, argument)`` for one encoded Scope and one request. An exception matches what it permits.
 
     ``facts`` is a list of Fact records, all of them readable. ``clause`` is the failing condition,
     -1 for none (``argument`` then names a left-over argument), -2 when action or resource are outside,
@@ -116,7 +117,8 @@ def matches(bytes scope not None, bytes action not None, bytes resource not None
         ):
             return False, -3, ""
         scopes.scopes = &compiled
-        scopes.count = 1
+        scopes.count = not compiled.exception
+        scopes.exceptions = compiled.exception
         scopes.base = _base(scope)
         context.arguments = &documents[0]
         context.tool = &documents[1]
@@ -128,7 +130,7 @@ def matches(bytes scope not None, bytes action not None, bytes resource not None
         match_scopes(&scopes, action_part, &split, &context, &verdict)
         if verdict.match == MATCHED:
             return True, -1, ""
-        if verdict.match == OUTSIDE:
+        if verdict.match == OUTSIDE or verdict.match == EXCEPTED:
             return False, -2, ""
         if verdict.match == OVERWORKED:
             return False, -3, ""

@@ -512,6 +512,7 @@ cdef bint _value(TextReader *reader) noexcept nogil:
 
 cdef bint _scope_rule(TextReader *reader) noexcept nogil:
     cdef bint closed = 0
+    cdef bint exception = _exception_word(reader)
     if not _action(reader):
         return 0
     while _literally(reader, ","):
@@ -531,7 +532,18 @@ cdef bint _scope_rule(TextReader *reader) noexcept nogil:
                 return 0
     if not closed and _spaced_word(reader, "free") and not _free(reader):
         return 0
-    return not _spaced_word(reader, "needs") or _spaces(reader) and _needs(reader)
+    if _spaced_word(reader, "needs") and not (_spaces(reader) and _needs(reader)):
+        return 0
+    return not exception or _write_field(reader, 7, 1)
+
+
+cdef bint _exception_word(TextReader *reader) noexcept nogil:
+    """Read the word before an exception. Without the space it may be an action."""
+    cdef bytes_t start = reader.p
+    if _literally(reader, "except") and _spaces(reader):
+        return 1
+    reader.p = start
+    return 0
 
 
 cdef bint _action(TextReader *reader) noexcept nogil:

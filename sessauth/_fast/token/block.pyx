@@ -192,12 +192,18 @@ cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scop
     out.free_count = 0
     out.free_all = 0
     out.needs = NO_NEEDS
+    out.exception = 0
     out.literals = 0
     out.mark = 0
     while reader.p < reader.end:
-        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number > 4) or number > 6:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number > 4) or number > 7:
             return "scope: fields out of order"
         last = number
+        if number == 7:
+            if wire != WIRE_VARINT or not read_varint(&reader, &value) or value != 1:
+                return "scope: exception"
+            out.exception = 1
+            continue
         if number == 5:
             if wire != WIRE_VARINT or not read_varint(&reader, &value) or value != 1:
                 return "scope: free_all"
@@ -250,6 +256,8 @@ cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scop
         return "scope: an action and a resource"
     if out.free_all and out.free_count:
         return "scope: free_all excludes free"
+    if out.exception and (out.free_all or out.free_count or out.needs):
+        return "scope: an exception has no free arguments and no needs"
     for i in range(min(<int> out.segment_count, MARKED_SEGMENTS)):
         if out.segments[i].kind != SEGMENT_LITERAL or out.segments[i].count != 1:
             break
@@ -261,6 +269,10 @@ cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scop
             if is_unknown(&out.conditions[i]):
                 out.unknown = <short> i
                 break
+    if out.exception:
+        for i in range(out.condition_count):
+            if not negate(&out.conditions[i]):
+                return "scope: each and subset_of of an exception are not of elements; write [] once more"
     return NULL
 
 
@@ -302,15 +314,23 @@ cdef const char *parse_scopes(
     """Read one element of a repeated Scope. The first one allocates memory for all."""
     cdef WireReader inner
     cdef const char *wrong
+    cdef int count = out.count + out.exceptions
     if out.scopes == NULL:
         wrong = take_run(reader[0], number, limit, sizeof(Scope), arena, <void **> &out.scopes, "scopes: at most 64")
         if wrong != NULL:
             return wrong
-    if not read_bytes(reader, &inner) or out.count == limit:
+    if not read_bytes(reader, &inner) or count == limit:
         return "scopes: length"
-    wrong = parse_scope(inner, out.base, arena, &out.scopes[out.count])
-    out.count += 1
-    return wrong
+    wrong = parse_scope(inner, out.base, arena, &out.scopes[count])
+    if wrong != NULL:
+        return wrong
+    if out.scopes[count].exception:
+        out.exceptions += 1
+    elif out.exceptions:
+        return "scopes: exceptions stand last"
+    else:
+        out.count += 1
+    return NULL
 
 
 cdef enum:
@@ -415,6 +435,7 @@ cdef void _clear(bytes_t base, Block *out) noexcept nogil:
     out.not_before_ms = 0
     out.scopes.scopes = NULL
     out.scopes.count = 0
+    out.scopes.exceptions = 0
     out.scopes.base = base
     out.where = NULL
     memset(&out.audience, 0, sizeof(Texts))
@@ -455,6 +476,8 @@ cdef const char *parse_block(
             return "wire type"
         elif number == FIELD_SCOPES:
             wrong = parse_scopes(&reader, number, MAX_SCOPES, arena, &out.scopes)
+            if wrong == NULL and out.scopes.exceptions:
+                wrong = "scopes: an exception stands in a ceiling alone"
         elif number == FIELD_WHERE:
             wrong = _parse_where(&reader, arena, out)
         elif number == FIELD_AUDIENCE:

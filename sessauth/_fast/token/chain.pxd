@@ -183,6 +183,8 @@ cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, 
 cdef const char *parse_facts(
     WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil
+# Turn a condition into its negation, which holds where the condition is known to fail. 0: it has none.
+cdef bint negate(Condition *c) noexcept nogil
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
 
@@ -233,11 +235,15 @@ cdef struct Scope:
     uint8_t needs
     # Number of leading literal segments, at most two. `mark` is theirs.
     uint8_t literals
+    # Its conditions are compiled negated: one that holds puts a call outside.
+    uint8_t exception
     int16_t unknown
 
+# In a layer of a ceiling, exceptions stand after the `count` scopes that permit.
 cdef struct ScopeList:
     Scope *scopes
     uint8_t count
+    uint8_t exceptions
     bytes_t base
 
 cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil

@@ -262,6 +262,36 @@ cdef uint8_t _shape(const Condition *c) noexcept nogil:
     return SHAPE_OTHER
 
 
+cdef bint negate(Condition *c) noexcept nogil:
+    cdef uint8_t negated
+    if c.path.source == SOURCE_ELEMENTS and (c.quantifier == QUANTIFIER_EACH or c.op == OP_SUBSET_OF):
+        return 0
+    if c.op == OP_SUBSET_OF:
+        negated = OP_NOT_IN
+    elif c.op == OP_LESS or c.op == OP_LESS_EQUAL:
+        negated = c.op - OP_LESS + OP_GREATER_EQUAL if c.op == OP_LESS else OP_GREATER
+    elif c.op == OP_GREATER or c.op == OP_GREATER_EQUAL:
+        negated = OP_LESS_EQUAL if c.op == OP_GREATER else OP_LESS
+    elif c.op == OP_EQUAL or c.op == OP_IN or c.op == OP_PRESENT:
+        negated = c.op + 1
+    elif c.op == OP_NOT_EQUAL or c.op == OP_NOT_IN or c.op == OP_ABSENT:
+        negated = c.op - 1
+    elif is_exclusion(c):
+        negated = compared_by(c)
+    elif OP_STARTS_WITH <= c.op <= OP_CIDR:
+        negated = c.op - OP_STARTS_WITH + OP_NOT_STARTS_WITH
+    else:
+        negated = OP_UNKNOWN
+    if c.quantifier == QUANTIFIER_ANY:
+        c.quantifier = QUANTIFIER_NONE if c.path.source == SOURCE_ELEMENTS else QUANTIFIER_EACH
+    elif c.quantifier == QUANTIFIER_EACH or c.op == OP_SUBSET_OF or c.path.source == SOURCE_ELEMENTS:
+        c.quantifier = QUANTIFIER_ANY
+    c.optional = not (c.optional or c.op == OP_PRESENT or c.op == OP_ABSENT)
+    c.op = negated
+    c.shape = _shape(c)
+    return 1
+
+
 cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
     cdef int i, j
     cdef uint8_t type

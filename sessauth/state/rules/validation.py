@@ -95,7 +95,8 @@ def validate_ceiling(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
             raise invalid(f"{where}: {getattr(error, 'detail', error)}") from error
         if unknown:
             raise invalid(f"{where}: a kind that this version does not know")
-    return scopes
+    # Exceptions stand last in a layer, wherever they were stated.
+    return sorted(scopes, key=lambda record: bool(record.get("exception", False)))
 
 
 def is_contained(

@@ -20,7 +20,7 @@ list that release's kinds and rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -43,6 +43,7 @@ from ...model.change import (
 )
 from ...model.host import FORMAT, OLDEST_FORMAT, SECOND_FORMAT, CarriedRow
 from ...model.session import EndCause, Session, SessionStatus, ancestor_ids, lineage
+from ...scopes.parts import Accessor, Operator
 from .. import layout
 from ..lmdb import cluster_rows, terms
 from ..lmdb.cluster_rows import HOST, host_format, read_position
@@ -522,10 +523,23 @@ def kind_format(kind: ChangeKind) -> int:
     return FORMAT if kind in _LATEST_KINDS else SECOND_FORMAT
 
 
+def _is_of_latest_format(scope: Mapping[str, Any]) -> bool:
+    """Return True for a scope with a kind that came with the latest format."""
+    return bool(scope.get("exception")) or any(
+        condition.get("any")
+        or condition.get("operator", 0) > Operator.ABSENT
+        or condition.get("accessor", 0) > Accessor.PORT
+        for condition in scope.get("where", ())
+    )
+
+
 def change_format(change: Change) -> int:
     """Return the format that a change came with: of its kind, or of a later addition to it."""
     if not _LATER_FIELDS.isdisjoint(change.body) and any(map(change.body.get, _LATER_FIELDS)):
         return SECOND_FORMAT
+    ceiling = change.body.get("ceiling")
+    if isinstance(ceiling, dict) and any(map(_is_of_latest_format, ceiling.get("scopes", ()))):
+        return FORMAT
     approval = change.body.get("approval")
     if isinstance(approval, dict) and (approval.get("scope_text") or approval.get("charges")):
         return SECOND_FORMAT

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sessauth.scopes.parts import Approval
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage, records
 from sessauth.usage.profile import CEILING, GrantLayer
@@ -145,6 +146,20 @@ def test_a_scope_that_was_never_used_is_dropped() -> None:
         "read:b/c where no arguments",
     ]
     assert suggestion("read:a", []).scopes == ()
+
+
+def test_exceptions_are_kept_beside_what_is_suggested() -> None:
+    """They stand last. Without a call nothing is suggested, since exceptions alone permit all else."""
+    grant = ["read:**", "except read:keys/**"]
+    made = suggestion(grant, [("read", "a", {}), ("read", "b", {})])
+
+    assert [str(scope) for scope in made.scopes][-1] == grant[1]
+    assert [part.outcome for part in made.parts] == ["tightened", "kept"]
+    assert suggestion(grant, []).scopes == ()
+    alone = suggest(GrantLayer(CEILING, [Scope.parse(grant[1])]), SessionUsage())
+    assert [str(scope) for scope in alone.scopes] == grant[1:]
+    key = Approval(1, (bytes(32),))
+    assert not any(scope.exception for scope in made.with_approval(key))
 
 
 def test_resources_that_differ_in_length_keep_an_open_end() -> None:

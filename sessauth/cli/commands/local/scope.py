@@ -131,21 +131,28 @@ def try_call(
 ) -> None:
     """Show whether a scope in FILE matches the call ACTION on RESOURCE, or which comes nearest and why not.
 
-    Exits with 1 if none matches. What a scope needs, such as an approval, is not tried.
+    Exits with 1 if none matches, or an exception does. What a scope needs, such as an approval, is not tried.
     """
     require_one_stdin((file, arguments), "FILE, --arguments: only one can be read from stdin")
     scopes = read_scopes(file, "FILE")
     tried, nearest = try_scopes(scopes, action, resource, json_bytes(arguments, "--arguments"), dict(facts))
     best = tried[nearest]
-    lines = [f"MATCHED by scope {nearest} `{printable(best.scope)}`"]
-    if not best.matched:
+    exception = Scope.parse(best.scope).exception
+    matched = best.matched is not exception
+    if matched and exception:
+        lines = ["MATCHED: no exception is for this call"]
+    elif matched:
+        lines = [f"MATCHED by scope {nearest} `{printable(best.scope)}`"]
+    elif exception:
+        lines = ["NOT MATCHED", f"  scope {nearest} denies it: `{printable(best.scope)}`"]
+    else:
         lines = ["NOT MATCHED", f"  nearest: scope {nearest} `{printable(best.scope)}`", f"  {best.cause}"]
-    elif Scope.parse(best.scope).has_needs:
+    if matched and Scope.parse(best.scope).has_needs:
         lines.append("  a check asks for what it needs besides")
     settings.show(
-        {"matched": best.matched, "nearest": nearest, "scopes": [each._asdict() for each in tried]},
+        {"matched": matched, "nearest": nearest, "scopes": [each._asdict() for each in tried]},
         lines,
-        ok=best.matched,
+        ok=matched,
     )
 
 
@@ -185,8 +192,8 @@ def try_scopes(
     """Return the kernel's answer for each scope, and the index of the first that matches or comes nearest.
 
     A scope is nearer the more of its parts hold, in the order of a check: action and resource, then each
-    condition, then the arguments that it does not mention. Raises UsageError for a call that no check reads,
-    and for malformed facts.
+    condition, then the arguments that it does not mention. An exception that matches a call which a scope
+    permits is nearer than all. Raises UsageError for a call that no check reads, and for malformed facts.
     """
     from ....state.rules.validation import RuleViolation, validate_facts
 
@@ -205,8 +212,15 @@ def try_scopes(
             "malformed, or the call takes too much work"
         )
     tried, ranks = [], []
-    for text, (matched, place, argument) in zip(scopes, answers, strict=True):
-        conditions = Scope.parse(text).conditions
+    parsed = [Scope.parse(text) for text in scopes]
+    permits = [answer for scope, (answer, _, _) in zip(parsed, answers, strict=True) if not scope.exception]
+    for text, scope, (matched, place, argument) in zip(scopes, parsed, answers, strict=True):
+        conditions = scope.conditions
+        if scope.exception:
+            # The kernel says whether a call is outside of it.
+            tried.append(Tried(text, not matched, "the call is outside of this exception" if matched else ""))
+            ranks.append((not matched and (any(permits) or not permits), 2 if not matched else -1))
+            continue
         if matched:
             cause, rank = "", 0
         elif place == _OUTSIDE:
@@ -227,14 +241,18 @@ def compare_scopes(other: Sequence[str], scopes: Sequence[str]) -> list[Compared
     matches any call at all is not.
     """
     parents = [Scope.parse(text).to_record() for text in other]
+    children = [Scope.parse(text) for text in scopes]
+    exceptions = [child.to_record() for child in children if child.exception]
     compared = []
-    for text in scopes:
-        child = Scope.parse(text)
+    for text, child in zip(scopes, children, strict=True):
         record = child.to_record()
         verdict, part = 1, ""
+        if child.exception:
+            if len(exceptions) == len(children):
+                verdict, part = containment.compare(parents, exceptions, same_facts=True)[0]
         # A scope that no call meets permits nothing, so it gives nothing more than any other.
-        if containment.overlaps(record, record) and not containment.unmet_need(child):
-            ((verdict, part),) = containment.compare(parents, [record], same_facts=True)
+        elif containment.overlaps(record, record) and not containment.unmet_need(child):
+            verdict, part = containment.compare(parents, [record, *exceptions], same_facts=True)[0]
         compared.append(Compared(text, _VERDICTS[verdict], part))
     return compared
 
