@@ -229,9 +229,14 @@ def _calls(hit: Affected, log: DecisionLog | None, now_ms: int) -> tuple[list[Re
 
 def _call_verdict(call: RecentCalls, scopes: Sequence[Scope]) -> str:
     fitting = [each for each in scopes if _covers(each, call)]
-    if not fitting:
+    permitting = [each for each in fitting if not each.exception]
+    exceptions = [each for each in fitting if each.exception]
+    if not all(each.conditions for each in exceptions):
         return "denied"
-    return "by arguments" if all(each.conditions or each.free_paths for each in fitting) else "allowed"
+    if not permitting and not all(each.exception for each in scopes):
+        return "denied"
+    is_open = not permitting or any(not (each.conditions or each.free_paths) for each in permitting)
+    return "allowed" if is_open and not exceptions else "by arguments"
 
 
 def _covers(scope: Scope, call: RecentCalls) -> bool:

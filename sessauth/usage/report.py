@@ -334,7 +334,8 @@ def _summary(report: UsageReport) -> Section:
         f"{usage.allowed.calls} calls allowed, {denied} denied",
     ]
     for name, layers in (("ceiling", report.ceilings), ("minted", report.minted)):
-        granted, used = sum(len(each.scopes) for each in layers), sum(each.used for each in layers)
+        granted = sum(not use.scope.exception for each in layers for use in each.scopes)
+        used = sum(each.used for each in layers)
         if granted:
             lines.append(f"{used} of {granted} scopes used ({name})")
     return Section("granted against used", lines=tuple(lines))
@@ -357,7 +358,9 @@ def _time(report: UsageReport) -> Section:
 
 def _scopes(layer: LayerUse) -> Section:
     often = sorted(layer.scopes, key=lambda each: -each.span.calls)
-    rows: list[tuple[object, ...]] = [(each.span.calls or "never", each.scope) for each in often]
+    rows: list[tuple[object, ...]] = [
+        (each.span.calls or ("" if each.scope.exception else "never"), each.scope) for each in often
+    ]
     if layer.unknown:
         rows.append((layer.unknown, "(by a scope that is not known)"))
     title = f"granted, {layer.layer.kind}, {layer.sessions} session(s)"

@@ -368,6 +368,10 @@ def test_a_narrowing_says_what_it_hits(world: World, changer: Browser) -> None:
     assert re.search(r"writer 2 .{0,20} keeps a part", text)
     assert "about 1 would have been denied" in text
     assert world.client.get_session(session.id).epoch == 1
+    text = _shown(changer.post(path, scopes="except write:mcp/github/drop\nexcept *:** where n > 5")[1])
+    assert re.search(r"mcp/github/drop 1 .{0,20} denied", text)
+    assert re.search(r"mcp/github/put 1 .{0,20} by arguments", text)
+    assert "about 1 would have been denied" in text
 
     changer.post(path, scopes="write:mcp/github/put free *", step="do", epoch="1")
     assert world.client.get_session(session.id).epoch == 2

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from ..._fast import _codec as codec
 from ...scopes.call_arguments import encode
+from ...scopes.implication import negated
 from ...scopes.parts import Operator, Segment
 from ...scopes.scope import Condition, Scope
 from ...scopes.value import Exact, Json, Number, Value
@@ -216,7 +217,20 @@ def price_of(layer: GrantLayer, session: Observed, scopes: Sequence[Scope]) -> S
 
 def _denied(scopes: Sequence[Scope], action: str, resource: str, group: CallGroup) -> int:
     fitting = [scope for scope in scopes if is_for(scope, action, resource)]
-    return min((refused(scope, group) for scope in fitting), default=group.calls)
+    alone = all(scope.exception for scope in scopes)
+    permitting = [refused(scope, group) for scope in fitting if not scope.exception]
+    excepted = [_excepted(scope, group) for scope in fitting if scope.exception]
+    return max(min(permitting, default=0 if alone and scopes else group.calls), *excepted, 0)
+
+
+def _excepted(exception: Scope, group: CallGroup) -> int:
+    """Return about how many calls of a group fall under an exception: by the condition that fewest meet."""
+    most = group.calls
+    for condition in exception.conditions:
+        opposite = Condition.from_record(negated(condition.to_record()))
+        scope = Scope(("*",), (Segment.rest(),), (opposite,), everything_free=True)
+        most = min(most, refused(scope, group))
+    return most
 
 
 def is_for(scope: Scope, action: str, resource: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from sessauth.cli.render.usage import report_lines, suggested
 from sessauth.errors import UsageError
 from sessauth.scopes.parts import Approval
+from sessauth.scopes.scope import Scope
 from sessauth.usage.kinds.observed import MAX_JUDGED, Observed, judged, price_of
 from sessauth.usage.kinds.scopes import BroughtOnce, brought_once
 from sessauth.usage.report import UsageReport
@@ -45,6 +46,26 @@ def test_a_session_is_judged_by_what_the_others_suggest(calls: list[Call], count
     """Values are judged by the kernel; a tool, an argument or a value that is new costs its calls."""
     others = [[send(to="a", n=10), ("read", "mcp/mail/search", {"q": "x"})], [send(to="a", n=12)]]
     assert denied(others, calls) == count
+
+
+@pytest.mark.parametrize(
+    ("texts", "count"),
+    [
+        (["except write:mcp/mail/*"], 3),
+        (["except read:**"], 0),
+        (["*:**", 'except write:mcp/mail/send where to == "b"'], 1),
+        # Of values it is known how often they came, not with which others.
+        (['except write:mcp/mail/send where to == "b" and n > 10'], 1),
+        (['except write:mcp/mail/send where to starts_with ["a", "b"] and n >= 10'], 3),
+        (["except write:mcp/mail/send where bcc present"], 0),
+        (["except write:mcp/mail/send where bcc absent"], 3),
+        (["read:**", "except read:**"], 3),
+    ],
+)
+def test_exceptions_cost_the_calls_under_them(texts: list[str], count: int) -> None:
+    """Alone they cost no other call."""
+    calls = [send(to="a", n=10), send(to="b", n=10), send(to="a", n=12)]
+    assert price_of(LAYER, observed(LAYER, calls), list(map(Scope.parse, texts))).denied == count
 
 
 def test_the_price_agrees_with_the_kernel_where_calls_differ_in_one_place() -> None:
