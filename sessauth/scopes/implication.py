@@ -31,6 +31,8 @@ ELEMENTS: Final = 8
 EQUAL: Final = 1
 IN: Final = 3
 
+_ACCESSORS: Final = frozenset((0, *ACCESSORS))
+
 # A scope for constants.
 _READ: Final = {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}]}
 
@@ -213,7 +215,7 @@ def is_known(condition: Record) -> bool:
     source = (condition.get("path") or {}).get("source", 0)
     if not (1 <= source <= 3 or source == ELEMENTS):
         return False
-    return condition["operator"] in WORDS and condition.get("accessor", 0) in (0, *ACCESSORS)
+    return condition["operator"] in WORDS and condition.get("accessor", 0) in _ACCESSORS
 
 
 def requires_value(condition: Record) -> bool:
@@ -388,6 +390,15 @@ def _stays_outside(child: Record, parent: Record, work: WorkBudget) -> bool:
     return child_op == UNDER and _value_contradicts(child, {**parent, "operator": UNDER}, work)
 
 
+def _is_excluded(inner: Record, exclusion: Record, work: WorkBudget) -> bool:
+    """Return True if an exclusion excludes all texts that satisfy the other condition."""
+    if (inner["operator"], exclusion["operator"]) == (UNDER, NOT_UNDER):
+        return all(holding({**exclusion, "operator": UNDER}, keys_of(inner), work))
+    if (inner["operator"], exclusion["operator"]) == (CIDR, NOT_CIDR):
+        return _all_inside(keys_of(inner), keys_of(exclusion))
+    return False
+
+
 def _value_contradicts(child: Record, parent: Record, work: WorkBudget) -> bool:
     """Return True if no value satisfies both."""
     child_op = child["operator"]
@@ -406,11 +417,10 @@ def _value_contradicts(child: Record, parent: Record, work: WorkBudget) -> bool:
         return False
     if child_op == parent_op == UNDER:
         return not any(holding(parent, ours, work)) and not any(holding(child, theirs, work))
-    for inner, inside, outer, excluded in ((child, ours, parent, theirs), (parent, theirs, child, ours)):
-        if (inner["operator"], outer["operator"]) == (UNDER, NOT_UNDER):
-            return all(holding({**outer, "operator": UNDER}, inside, work))
-        if (inner["operator"], outer["operator"]) == (CIDR, NOT_CIDR):
-            return _all_inside(inside, excluded)
+    if child_op in (NOT_UNDER, NOT_CIDR):
+        return _is_excluded(parent, child, work)
+    if parent_op in (NOT_UNDER, NOT_CIDR):
+        return _is_excluded(child, parent, work)
     if child_op in (STARTS_WITH, UNDER) and parent_op in (STARTS_WITH, UNDER):
         work.spend(len(ours) * len(theirs))
         return not any(a[1].startswith(b[1]) or b[1].startswith(a[1]) for a in ours for b in theirs)
@@ -464,9 +474,7 @@ def _lists(condition: Record) -> list[Segments]:
 
 def _is_scalar(condition: Record) -> bool:
     """Return True if the condition requires a text, a number or a truth at its path."""
-    if not requires_value(condition) or _of_several(condition):
-        return False
-    if condition["operator"] in (SUBSET_OF, PRESENT, ABSENT):
+    if not requires_value(condition) or CIDR < condition["operator"] <= ABSENT or _of_several(condition):
         return False
     return condition.get("accessor", 0) != COUNT and not _is_json(condition)
 
@@ -474,11 +482,15 @@ def _is_scalar(condition: Record) -> bool:
 def _same_subject(child: Record, parent: Record) -> bool:
     if _path(child) != _path(parent):
         return False
-    return all(child.get(part, 0) == parent.get(part, 0) for part in ("accessor", "each", "any"))
+    return _subject(child) == _subject(parent)
 
 
-def _of_several(condition: Record) -> bool:
-    return bool(condition.get("each", False) or condition.get("any", False))
+def _subject(condition: Record) -> tuple[int, bool, bool]:
+    return condition.get("accessor", 0), condition.get("each", False), condition.get("any", False)
+
+
+def _of_several(condition: Record) -> Any:
+    return condition.get("each", False) or condition.get("any", False)
 
 
 def _of_elements(child: Record, parent: Record) -> bool:

@@ -211,6 +211,10 @@ class Scope:
             """Read the fields of a scope that has only its bytes."""
             if name not in _READ_LATER:
                 raise AttributeError(f"a Scope has no {name}", name=name, obj=self)
+            if name == "exception":
+                # Asked of every scope that is minted, whose other fields nobody reads.
+                object.__setattr__(self, name, kernel.read_fields(self._encoded, _EXCEPTION) == [1])
+                return self.exception
             record = kernel.decode_message("Scope", self._encoded)
             needs = record["needs"]
             fields = {
@@ -360,6 +364,7 @@ class Scope:
 
 
 # The number of the field in message ``Scope``.
+_EXCEPTION = (7,)
 _NEEDS = (6,)
 _WITHOUT_NEEDS = [None]
 _READ_LATER = frozenset(each.name for each in fields(Scope) if each.init)

@@ -38,7 +38,7 @@ _RESOURCES = (b"files/a.txt", b"files/a/b", b"logs/x", b"files")
 _SCOPES = (
     'read:files/** where n? <= 9 and path? under "/srv" free *',
     'write:logs/{x,y} where host(u) == "h.example" and l subset_of ["a/b", "c"] free *',
-    'write:mail where domain(t) == "h.example" and length(t) <= 9 and path(u) not under "/x" free *',
+    'write:logs/mail where domain(t) == "h.example" and length(t) <= 9 and path(u) not under "/x" free *',
     'read:files/* where each(l?) glob "a/**" and t? == true and o.p? present free n',
 )
 

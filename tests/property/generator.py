@@ -206,7 +206,7 @@ def _layers(rng: Random, wanted: Call) -> list[list[Record]]:
     count = rng.choice((0, 0, 0, 1, 1, 2))
     layers = [[_ceiling_scope(rng, s) for s in scopes_for(rng, wanted, needs=0.0)] for _ in range(count)]
     return [
-        [*(layer if rng.random() < 0.9 else ()), *_exceptions(rng, wanted)] if rng.random() < 0.15 else layer
+        [*(layer if rng.random() < 0.9 else ()), *_exceptions(rng, wanted)] if rng.random() < 0.08 else layer
         for layer in layers
     ]
 
